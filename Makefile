@@ -1,0 +1,25 @@
+# make tutorial   runs notebooks 01 to 05 on the synthetic demo voices (CORPUS=real: on RAVDESS and TESS)
+# make test       runs every test, the notebooks' included
+# make lab        opens JupyterLab
+PYTHON ?= python3
+CORPUS ?= demo
+BIN := .venv/bin
+
+.PHONY: tutorial test lab
+
+tutorial: .venv/ready
+	@$(BIN)/python -m emotion_helpers tutorial --corpus $(CORPUS)
+
+test: .venv/ready
+	@$(BIN)/python -m pytest
+
+lab: .venv/ready
+	@$(BIN)/jupyter lab notebooks
+
+# The mark is written last, so an interrupted installation is taken up again, and a finished one is not repeated.
+.venv/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] in ((3, 11), (3, 12)) else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@echo "Installing into .venv: 6.5 GB, a few minutes"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@

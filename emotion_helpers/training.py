@@ -1,0 +1,235 @@
+"""Step 3, training: what fastai lacks for pictures of sound, and runs and models that live on disk."""
+import hashlib
+import json
+import os
+import random
+import shutil
+import time
+import warnings
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # fastai calls it on import
+from fastai.vision.all import (Callback, ChannelsLast, FuncSplitter, Learner, MixedPrecision, RandTransform, TensorImage,
+                               TfmdDL, create_vision_model, resnet34, set_seed, store_attr)
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from sklearn.model_selection import train_test_split
+
+from .clips import EMOTIONS
+from .device import find_device
+from .pictures import PictureSettings, key_of
+
+# ---- which pictures are for training, which for validation
+
+
+def random_split(clips: pd.DataFrame, valid_share: float = 0.2, seed: int = 42) -> set[str]:
+    """Names (`clip`) of a random validation set, stratified by corpus and emotion; it knows all the speakers.
+
+    Clips whose bytes are the same fall on one side together, or validation would be in training.
+    """
+    once = clips.drop_duplicates("md5")
+    _, valid = train_test_split(once.md5, test_size=valid_share, random_state=seed, stratify=once.corpus + once.emotion)
+    return set(clips.loc[clips.md5.isin(valid), "clip"])
+
+
+def split_by_clip(valid: set[str]) -> FuncSplitter:
+    """fastai splitter: a picture is for validation if its clip is in `valid`."""
+    return FuncSplitter(lambda picture: picture.stem in valid)
+
+
+class FewerTess(TfmdDL):
+    """Training batches of every RAVDESS picture but only a fresh quarter of the TESS pictures an epoch.
+
+    TESS is two thirds of the clips, and two women with one carrier phrase are learnt within an epoch or two.
+    """
+    def __init__(self, dataset=None, shuffle=False, **kwargs):
+        super().__init__(dataset, shuffle=shuffle, **kwargs)
+        if shuffle:
+            self.ravdess = [i for i, picture in enumerate(dataset.items) if picture.stem[0].isdigit()]
+            self.tess = sorted(set(range(len(dataset))) - set(self.ravdess))
+            self.n = len(self.ravdess) + len(self.tess) // 4
+
+    def get_idxs(self) -> list[int]:
+        if not self.shuffle:
+            return super().get_idxs()
+        return self.shuffle_fn(self.ravdess + self.rng.sample(self.tess, len(self.tess) // 4))
+
+
+# ---- augmentation: what may change in a spectrogram without changing the emotion
+
+
+class ShiftAndStretch(RandTransform):
+    """Moves each picture in time by up to `shift` of its width and plays it up to `stretch` slower or faster.
+
+    Black (silence) fills what is uncovered. Pictures are a batch, shape (n, 3, height, width), from 0 to 1.
+    """
+    order = 20  # on floats from 0 to 1, before Normalize
+
+    def __init__(self, shift: float = 0.1, stretch: float = 0.15):
+        super().__init__()
+        store_attr()
+
+    def encodes(self, x: TensorImage):
+        grid = torch.zeros(len(x), 2, 3, device=x.device)
+        grid[:, 0, 0] = 1 + self.stretch * (2 * torch.rand(len(x), device=x.device) - 1)
+        grid[:, 0, 2] = 2 * self.shift * (2 * torch.rand(len(x), device=x.device) - 1)
+        grid[:, 1, 1] = 1
+        points = torch.nn.functional.affine_grid(grid, list(x.shape), align_corners=False)
+        return TensorImage(torch.nn.functional.grid_sample(x.as_subclass(torch.Tensor), points, align_corners=False))
+
+
+class SpecAugment(RandTransform):
+    """Blackens `bands` random stripes of up to `size` of the height and as many of up to `size` of the width.
+
+    Park et al. 2019, doi:10.21437/Interspeech.2019-2680. Pictures as in `ShiftAndStretch`.
+    """
+    order = 21
+
+    def __init__(self, bands: int = 2, size: float = 0.1):
+        super().__init__()
+        store_attr()
+
+    def encodes(self, x: TensorImage):
+        x = x.clone()
+        for axis in (2, 3):
+            place = torch.arange(x.shape[axis], device=x.device) / x.shape[axis]
+            for _ in range(self.bands):
+                width = self.size * torch.rand(len(x), 1, device=x.device)
+                start = torch.rand(len(x), 1, device=x.device) * (1 - width)
+                hidden = (place >= start) & (place < start + width)
+                x.masked_fill_(hidden[:, None, None, :] if axis == 3 else hidden[:, None, :, None], 0)
+        return x
+
+
+# ---- speed
+
+
+class BFloat16(Callback):
+    """Forward pass in bfloat16 on a CPU, which fastai's `MixedPrecision` leaves out. Pays on CPUs with AMX only."""
+    def before_batch(self):
+        self.autocast = torch.autocast("cpu", torch.bfloat16)
+        self.autocast.__enter__()
+
+    def after_pred(self):
+        self.autocast.__exit__(None, None, None)
+        self.learn.pred = self.pred.float()
+
+
+def speed_callbacks() -> list[Callback]:
+    """The fastai callbacks that make training quick on the device that was found (none are needed on Apple's)."""
+    return {"cuda": [MixedPrecision(), ChannelsLast()], "amx": [BFloat16(), ChannelsLast()], "cpu": [ChannelsLast()]}.get(find_device()[0], [])
+
+
+# ---- runs that survive being stopped
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+class EachEpochOnDisk(Callback):
+    """Seeds every epoch by its number and keeps the weights, the optimizer and the history of the last finished one."""
+    order = 80  # after the Recorder, and after SkipToEpoch
+
+    def __init__(self, folder: Path, seed: int, history: list[dict]):
+        self.folder, self.seed, self.history = folder, seed, history
+
+    def before_epoch(self):
+        set_seed(self.seed + self.epoch)
+        self.dls.train.rng = random.Random(self.seed + self.epoch)
+        self.began = time.time()
+
+    def after_epoch(self):
+        if self.epoch < len(self.history):  # an epoch that SkipToEpoch passes over
+            return
+        values = dict(zip(self.recorder.metric_names[1:-1], map(float, self.recorder.log[1:-1])))
+        self.history.append({"epoch": self.epoch, **values, "seconds": time.time() - self.began})
+        partial = self.learn.save(self.folder / "partial", with_opt=True)
+        os.replace(partial, self.folder / f"epoch-{self.epoch}.pth")
+        write_text(self.folder / "history.csv", pd.DataFrame(self.history).to_csv(index=False))
+        (self.folder / f"epoch-{self.epoch - 1}.pth").unlink(missing_ok=True)
+
+
+def fit(learn: Learner, epochs: int, lr: float | slice, folder: str | Path, seed: int = 42) -> pd.DataFrame:
+    """`learn.fit_one_cycle` that continues after its last finished epoch if it was stopped; returns a row an epoch.
+
+    The state is in `folder`. It is used only if the run began from the same weights, with the same data, transforms and
+    settings; otherwise training starts anew. A finished run is loaded, not trained again.
+    """
+    folder = Path(folder).resolve()
+    weights = hashlib.sha256(b"".join(v.detach().cpu().numpy().tobytes() for v in learn.model.state_dict().values()))
+    recipe = json.dumps({
+        "epochs": epochs, "lr": str(lr), "seed": seed, "batch_size": learn.dls.bs, "first_weights": weights.hexdigest(),
+        "trained": sum(p.numel() for p in learn.model.parameters() if p.requires_grad),
+        "pictures": [len(learn.dls.train_ds), len(learn.dls.valid_ds), key_of(learn.dls.train_ds.items[0])],
+        "transforms": [str(learn.dls.train.after_item), str(learn.dls.train.after_batch)], "loss": str(learn.loss_func),
+        "callbacks": [str(cb) for cb in learn.cbs] + [str(cb.distrib) for cb in learn.cbs if hasattr(cb, "distrib")],
+    }, indent=1)
+    if folder.exists() and (not (folder / "recipe.json").exists() or (folder / "recipe.json").read_text() != recipe):
+        print(f"{folder.name}: an earlier run with other settings is here; training starts anew")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "recipe.json", recipe)
+    history = pd.read_csv(folder / "history.csv").to_dict("records") if (folder / "history.csv").exists() else []
+    if history:
+        print(f"{folder.name}: {len(history)} of {epochs} epochs are done already")
+        learn.create_opt()
+        learn.load(folder / f"epoch-{len(history) - 1}", with_opt=True)
+    if len(history) < epochs:
+        learn.fit_one_cycle(epochs, lr, start_epoch=len(history), reset_opt=not history,
+                            cbs=EachEpochOnDisk(folder, seed, history))
+    return pd.DataFrame(history)
+
+
+# ---- models: weights and settings, nothing to execute
+
+
+def imagenet_weights() -> str:
+    """Which ResNet-34 ImageNet weights lie in the torch cache: torchvision names the file by its SHA-256."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / "resnet34-b627a593.pth"
+    if not file.exists():
+        return "torchvision's resnet34-b627a593 (will be downloaded)"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    return f"torchvision's {file.stem}" if digest == "b627a593" else f"a stand-in for {file.stem} (sha256 {digest})"
+
+
+def save_model(learn: Learner, folder: str | Path, **settings) -> Path:
+    """Write `model.safetensors` and `settings.json`: all that is needed to use the network, nothing to execute.
+
+    `settings` must hold picture_px and may hold anything JSON can; emotions, spectrogram and versions are added.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / "model.safetensors.part"
+    save_file({name: value.contiguous() for name, value in learn.model.state_dict().items()}, partial)
+    os.replace(partial, folder / "model.safetensors")
+    versions = {name: version(name) for name in ("torch", "torchvision", "fastai", "librosa")}
+    settings = {"arch": "resnet34", "emotions": EMOTIONS, "spectrogram": asdict(PictureSettings()), **settings, "versions": versions}
+    write_text(folder / "settings.json", json.dumps(settings, indent=1))
+    return folder
+
+
+def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict]:
+    """The network (in evaluation mode, on the CPU) and the settings that `save_model` wrote.
+
+    Raises FileNotFoundError naming the file that is missing and ValueError for one that is damaged or does not fit.
+    """
+    folder = Path(folder)
+    for file in (folder / "settings.json", folder / "model.safetensors"):
+        if not file.exists():
+            raise FileNotFoundError(f"{file} is missing: run notebook 04, which trains the network and writes it")
+    try:
+        settings = json.loads((folder / "settings.json").read_text())
+        model = create_vision_model(resnet34, len(settings["emotions"]), pretrained=False)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(f"{folder}: not a model of this tutorial, or damaged ({error}). Run notebook 04 again") from error
+    return model.eval(), settings
