@@ -58,7 +58,7 @@ def parse_name(path: str | Path) -> dict:
 
 
 def probe(path: str | Path) -> dict:
-    """Length [s], rate [Hz], channels and md5 of an audio file, from its header and bytes. Raises `ClipError`."""
+    """Length [s], rate [Hz], channels, container and md5 of an audio file, without decoding it. Raises `ClipError`."""
     path = Path(path)
     with open(path, "rb") as file:
         head = file.read(12)
@@ -71,14 +71,14 @@ def probe(path: str | Path) -> dict:
         info = sf.info(path)
     except sf.LibsndfileError as error:
         raise ClipError(f"{path}: not audio that soundfile can read ({error.error_string}); replace or remove it") from error
-    return dict(seconds=info.duration, rate=info.samplerate, channels=info.channels, md5=md5)
+    return dict(seconds=info.duration, rate=info.samplerate, channels=info.channels, container=info.format, md5=md5)
 
 
 def find_clips(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every RAVDESS and TESS speech clip below `folder`, once, and every other file with the reason it was left out.
 
     Returns (clips, left_out): `clips` has a row a clip, sorted: clip, corpus, speaker, gender, emotion, intensity, text,
-    repetition, seconds, rate [Hz], channels, md5, path; `left_out` has file (relative to `folder`) and reason.
+    repetition, seconds, rate [Hz], channels, container, md5, path; `left_out` has file (relative to `folder`) and reason.
     Raises `ClipError` if there is no clip at all.
     """
     folder = Path(folder)

@@ -1,0 +1,165 @@
+"""The project as a whole: one list of versions for both roads, arrows one way, notebooks fit to publish."""
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = ["device", "clips", "demo", "corpora", "pictures", "training", "evaluation", "plots", "notebooks", "__main__"]  # the steps
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+# ---- versions
+
+
+def pins():
+    """Every line of requirements.txt that is not a comment."""
+    return [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+
+
+def environment():
+    """environment.yml: its conda packages, its pip lines."""
+    *conda, by_pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    return conda, by_pip["pip"]
+
+
+def closure(names):
+    """The packages `names` and all that these need here, by what the installed ones say of themselves."""
+    todo, seen = [Requirement(name) for name in names], set()
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                needed = [Requirement(line) for line in requires(name) or []]
+                todo += [r for r in needed if r.marker is None and not extra or r.marker and r.marker.evaluate({"extra": extra})]
+    return {name for name, _ in seen}
+
+
+def test_every_package_is_pinned_to_one_version_once():
+    names = [canonicalize_name(pin.name) for pin in pins()]
+    assert len(names) == len(set(names)) > 100
+    assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in pins())
+
+
+def test_environment_yml_takes_its_versions_from_requirements_txt():
+    _, by_pip = environment()
+    assert by_pip[0] == "-c requirements.txt"
+    names = [Requirement(line) for line in by_pip[1:]]
+    assert not any(str(name.specifier) for name in names)  # no second place for versions
+    assert {canonicalize_name(name.name) for name in names} <= {canonicalize_name(pin.name) for pin in pins()}
+
+
+def test_both_roads_install_the_same_packages():
+    _, by_pip = environment()
+    here = {canonicalize_name(pin.name) for pin in pins() if pin.marker is None or pin.marker.evaluate()}
+    assert closure(by_pip[1:]) == here
+
+
+def test_what_is_installed_here_is_what_is_pinned():
+    here = [pin for pin in pins() if pin.marker is None or pin.marker.evaluate()]
+    assert {pin.name: version(pin.name).split("+")[0] for pin in here} == {pin.name: str(pin.specifier)[2:] for pin in here}
+
+
+def test_the_python_of_environment_yml_is_one_that_the_package_allows():
+    conda, _ = environment()
+    wanted = next(line for line in conda if line.startswith("python="))
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"] == ">=3.11,<3.13"
+    assert wanted.removeprefix("python=") in SpecifierSet(">=3.11,<3.13")
+
+
+def test_every_package_in_environment_yml_has_its_reason():
+    lines = [line for line in (ROOT / "environment.yml").read_text().splitlines() if re.match(r" +- (?!pip:)", line)]
+    assert len(lines) > 20 and all(re.search(r"  # \S", line) for line in lines)
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "environment.yml", "Makefile", "pyproject.toml"])
+def test_no_file_names_a_registry(name):
+    assert not re.search(r"https?:|--(extra-)?index-url|--find-links", (ROOT / name).read_text())
+
+
+# ---- the package
+
+
+def test_every_module_uses_only_earlier_ones():
+    assert {path.stem for path in (ROOT / "emotion_helpers").glob("*.py")} == {*MODULES, "__init__"}
+    for i, module in enumerate(MODULES):
+        tree = ast.parse((ROOT / f"emotion_helpers/{module}.py").read_text())
+        used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1}
+        assert used <= set(MODULES[:i]), module
+
+
+def test_the_steps_before_training_load_no_torch():
+    code = ("import sys, emotion_helpers, emotion_helpers.clips, emotion_helpers.demo, emotion_helpers.corpora, emotion_helpers.pictures;"
+            "print(*sorted({'torch', 'torchvision', 'fastai'} & set(sys.modules)))")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "\n"
+
+
+# ---- the notebooks as they are committed
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def outputs(notebook):
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def printed(notebook):
+    """All that the outputs say in words."""
+    said = [output.get("text", "") for output in outputs(notebook)]
+    said += [str(content) for output in outputs(notebook) for kind, content in output.get("data", {}).items() if not kind.startswith("image/png")]
+    return "\n".join(said)
+
+
+def test_there_are_five_notebooks():
+    assert [path.name[:3] for path in NOTEBOOKS] == ["01-", "02-", "03-", "04-", "05-"]
+
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@each_notebook
+def test_a_notebook_is_valid_and_below_a_megabyte(path):
+    nbformat.validate(read(path))
+    assert path.stat().st_size < 1_000_000
+
+
+@each_notebook
+def test_a_notebook_has_one_parameters_cell_set_to_the_real_corpora(path):
+    cells = [cell for cell in read(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(cells) == 1 and re.search('^CORPUS = "real"', cells[0].source, re.MULTILINE)
+
+
+@each_notebook
+def test_a_notebook_was_run_from_top_to_bottom_without_an_error_or_a_warning(path):
+    notebook = read(path)
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    assert not any(output.output_type == "error" for output in outputs(notebook))
+    assert "Warning" not in printed(notebook) and "Traceback" not in printed(notebook)
+
+
+@each_notebook
+def test_a_notebook_holds_no_sound(path):
+    text = path.read_text()
+    assert "data:audio" not in text and "<audio" not in text
+    assert not any(kind.startswith("audio/") for output in outputs(read(path)) for kind in output.get("data", {}))
+
+
+@each_notebook
+def test_a_notebook_names_no_machines_folders(path):
+    text = "\n".join([printed(read(path)), *(cell.source for cell in read(path).cells)])
+    assert not re.search(r"(?<![\w.])/(work|root|home|Users|tmp|usr|opt|mnt)/|site-packages|[A-Z]:\\", text)
