@@ -63,7 +63,8 @@ def probe(path: str | Path) -> dict:
     with open(path, "rb") as file:
         head = file.read(12)
         # libsndfile reads what is left of a truncated file without a word, so compare the header with the size.
-        if head[:4] == b"RIFF" and path.stat().st_size < int.from_bytes(head[4:8], "little") < 2**32 - 1:
+        order = {b"RIFF": "little", b"FORM": "big"}.get(head[:4])  # wav, aiff
+        if order and path.stat().st_size < int.from_bytes(head[4:8], order) < 2**32 - 1:
             raise ClipError(f"{path}: the file ends before its header says; copy or download it again")
         file.seek(0)
         md5 = hashlib.file_digest(file, "md5").hexdigest()

@@ -3,6 +3,7 @@ import hashlib
 import os
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 
 import pooch
@@ -47,7 +48,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with zipped.open(member) as source, open(target, "wb") as file:
                     shutil.copyfileobj(source, file)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise CorpusError(f"{archive} is not a whole zip file ({error}): delete it and download it again") from error
 
 
@@ -85,7 +86,7 @@ def fetch(corpus: str, folder: Path, downloads: Path) -> None:
     ways = {url: lambda part: unpack(retrieve(url, md5, archive), part)}
     if corpus == "tess" and not archive.exists():  # a zip the reader put there saves the download
         ways = {SOURCES["tess_dataverse"]: lambda part: fetch_from_dataverse(SOURCES["tess_dataverse"], downloads, part)} | ways
-    partial, problems = folder / f".{corpus}.part", []
+    partial, problems = downloads / f"{corpus}.part", []
     for source, way in ways.items():
         shutil.rmtree(partial, ignore_errors=True)
         try:
@@ -132,11 +133,15 @@ def get_corpora(corpus: str = "real", data: str | Path | None = None) -> Path:
             raise FileNotFoundError(f"DATA is {data}: there is no such folder")
         if corpora_in(Path(data)):
             return Path(data)
-        archives = sorted(Path(data).rglob("*.zip"))
-        if not archives:
-            raise FileNotFoundError(f"DATA is {data}: no RAVDESS or TESS clip and no zip file in it")
-        for archive in archives:
-            unpack(archive, folder)
+        partial = ROOT / "data" / "downloads" / "DATA.part"
+        shutil.rmtree(partial, ignore_errors=True)
+        for archive in sorted(Path(data).rglob("*.zip")):
+            unpack(archive, partial)
+        if not partial.exists():
+            raise FileNotFoundError(f"DATA is {data}: no RAVDESS or TESS clip in it, and no zip file with one")
+        for unpacked in partial.iterdir():
+            shutil.rmtree(folder / unpacked.name, ignore_errors=True)
+            os.replace(unpacked, folder / unpacked.name)
         return folder
     for missing in [name for name in CORPORA if name not in corpora_in(folder)]:
         fetch(missing, folder, ROOT / "data" / "downloads")

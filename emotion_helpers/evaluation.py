@@ -17,7 +17,7 @@ def predict_clips(learn, clips: pd.DataFrame) -> pd.DataFrame:
     probabilities, _ = learn.get_preds(ds_idx=1)
     names = [picture.stem for picture in learn.dls.valid_ds.items]
     known = clips.set_index("clip").loc[names, ["corpus", "speaker", "emotion"]].rename(columns={"emotion": "truth"})
-    table = known.reset_index().join(pd.DataFrame(probabilities.numpy(), columns=EMOTIONS))
+    table = known.reset_index().join(pd.DataFrame(probabilities.numpy(), columns=list(learn.dls.vocab))[list(EMOTIONS)])
     table.insert(4, "predicted", table[list(EMOTIONS)].idxmax(axis=1))
     return table
 
@@ -54,5 +54,5 @@ def most_confused(table: pd.DataFrame) -> pd.DataFrame:
 def most_wrong(table: pd.DataFrame) -> pd.DataFrame:
     """Wrongly named clips, those first whose true emotion was given the least probability."""
     wrong = table[table.truth != table.predicted]
-    given = np.take_along_axis(wrong[list(EMOTIONS)].to_numpy(), wrong.truth.map(EMOTIONS.index).to_numpy()[:, None], 1)
+    given = np.take_along_axis(wrong[list(EMOTIONS)].to_numpy(), wrong.truth.map(EMOTIONS.index).to_numpy(int)[:, None], 1)
     return wrong.assign(probability_of_truth=given[:, 0]).sort_values("probability_of_truth", ignore_index=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 from IPython.display import HTML, Audio, Markdown, display
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
@@ -24,6 +25,7 @@ def begin(corpus: str) -> None:
     """First call of every notebook: says which device was found, and warns where the voices are synthetic."""
     os.environ.setdefault("TORCH_HOME", str(ROOT / "models" / "torch"))  # ImageNet weights lie beside our own
     from .device import find_device  # not above: reading the notebooks' names needs no torch
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})  # spectrograms as PNG make notebooks of megabytes
     print(f"Device: {find_device()[1]}")
     if corpus == "demo":
         display(Markdown(f"> {SYNTHETIC}"))
@@ -49,12 +51,16 @@ def needs(path: str | Path, notebook: str) -> Path:
     return Path(path)
 
 
-def run_notebook(path: Path, corpus: str) -> nbformat.NotebookNode:
-    """Run one notebook top to bottom in a fresh kernel, with its CORPUS set, telling which cell it is in."""
+def run_notebook(path: Path, corpus: str, **parameters) -> nbformat.NotebookNode:
+    """Run one notebook top to bottom in a fresh kernel, telling which cell it is in; returns it with its outputs.
+
+    Its CORPUS is set to `corpus`, and other `parameters` after it: what a reader would type into the parameters cell.
+    """
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    parameters = next(cell for cell in code if "parameters" in cell.metadata.get("tags", []))
-    parameters.source = re.sub(r'^CORPUS = "\w+"', f'CORPUS = "{corpus}"', parameters.source, count=1, flags=re.MULTILINE)
+    cell = next(cell for cell in code if "parameters" in cell.metadata.get("tags", []))
+    cell.source = re.sub(r'^CORPUS = "\w+"', f'CORPUS = "{corpus}"', cell.source, count=1, flags=re.MULTILINE)
+    cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
 
     def tell(cell, cell_index):
         if cell.cell_type == "code":
@@ -62,6 +68,7 @@ def run_notebook(path: Path, corpus: str) -> nbformat.NotebookNode:
             print(f"{time.strftime('%H:%M:%S')}  {path.stem}  cell {code.index(cell) + 1} of {len(code)}: {first}", flush=True)
 
     NotebookClient(notebook, timeout=None, kernel_name="python3", coalesce_streams=True, on_cell_start=tell,
+                   extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else a line about TCP for every notebook
                    resources={"metadata": {"path": str(path.parent)}}).execute()
     return notebook
 

@@ -87,7 +87,7 @@ def render_one(row: dict, folder: Path, settings: PictureSettings) -> tuple[str,
         return row["clip"], "kept", ""
     try:
         picture = mel_picture(read_clip(row["path"], settings.sample_rate), settings)
-    except ClipError as error:
+    except (ClipError, OSError) as error:  # OSError: the clip is gone, or cannot be read
         return row["clip"], "failed", str(error)
     text = PngImagePlugin.PngInfo()
     text.add_text("emotion_helpers", key)
@@ -143,7 +143,9 @@ def picture_files(folder: str | Path, settings: PictureSettings = PictureSetting
         raise FileNotFoundError(f"no pictures in {folder}: run notebook 03 first, it renders them")
     expected = json.loads(picture_key("", settings))
     for file in files:
-        made_with = json.loads(key_of(file) or "{}")
+        if not (key := key_of(file)):
+            raise ValueError(f"{file} is not a picture that notebook 03 made: move it out of the emotion folders")
+        made_with = json.loads(key)
         if other := [f"{k} {made_with.get(k)} instead of {v}" for k, v in expected.items()
                      if k != "clip_md5" and made_with.get(k) != v]:
             raise ValueError(f"{file} was made with other settings ({'; '.join(other)}): run notebook 03 again")

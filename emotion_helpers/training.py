@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # fastai calls it on import
+for said in ("`torch.jit.script` is deprecated", "The 'mode.chained_assignment' option is deprecated"):  # fastai uses both on import
+    warnings.filterwarnings("ignore", said)
 from fastai.vision.all import (Callback, ChannelsLast, FuncSplitter, Learner, MixedPrecision, RandTransform, TensorImage,
                                TfmdDL, create_vision_model, resnet34, set_seed, store_attr)
 from safetensors import SafetensorError
@@ -111,13 +112,15 @@ class SpecAugment(RandTransform):
 
 class BFloat16(Callback):
     """Forward pass in bfloat16 on a CPU, which fastai's `MixedPrecision` leaves out. Pays on CPUs with AMX only."""
-    def before_batch(self):
-        self.autocast = torch.autocast("cpu", torch.bfloat16)
-        self.autocast.__enter__()
+    def before_fit(self):
+        self.after_fit()  # a fit that was interrupted never came to its end
+        self.learn.model.forward = torch.autocast("cpu", torch.bfloat16)(self.learn.model.forward)
 
     def after_pred(self):
-        self.autocast.__exit__(None, None, None)
         self.learn.pred = self.pred.float()
+
+    def after_fit(self):
+        vars(self.learn.model).pop("forward", None)
 
 
 def speed_callbacks() -> list[Callback]:
@@ -145,6 +148,7 @@ class EachEpochOnDisk(Callback):
     def before_epoch(self):
         set_seed(self.seed + self.epoch)
         self.dls.train.rng = random.Random(self.seed + self.epoch)
+        self.recorder.smooth_loss.reset()  # or the training loss would remember epochs that a continued run has not seen
         self.began = time.time()
 
     def after_epoch(self):
@@ -158,6 +162,20 @@ class EachEpochOnDisk(Callback):
         (self.folder / f"epoch-{self.epoch - 1}.pth").unlink(missing_ok=True)
 
 
+def recipe_of(learn: Learner, epochs: int, lr: float | slice, seed: int) -> dict:
+    """All that a run's result depends on, but the weights it starts from."""
+    loss, train, valid = getattr(learn.loss_func, "func", learn.loss_func), learn.dls.train_ds.items, learn.dls.valid_ds.items
+    names = "\n".join(picture.stem for picture in [*train, *valid])
+    return {
+        "epochs": epochs, "lr": str(lr), "seed": seed, "batch_size": learn.dls.bs, "weight_decay": learn.wd,
+        "trained_parameters": sum(p.numel() for p in learn.model.parameters() if p.requires_grad),
+        "pictures": [len(train), len(valid), hashlib.sha256(names.encode()).hexdigest()], "one_picture": json.loads(key_of(train[0])),
+        "transforms": [str(learn.dls.train.after_item), str(learn.dls.train.after_batch)],
+        "loss": [str(learn.loss_func), {k: v for k, v in vars(loss).items() if isinstance(v, (bool, float, str))} if hasattr(loss, "__dict__") else {}],
+        "callbacks": [str(cb) + (f" {float(cb.distrib.concentration1):g}" if hasattr(cb, "distrib") else "") for cb in learn.cbs],
+    }
+
+
 def fit(learn: Learner, epochs: int, lr: float | slice, folder: str | Path, seed: int = 42) -> pd.DataFrame:
     """`learn.fit_one_cycle` that continues after its last finished epoch if it was stopped; returns a row an epoch.
 
@@ -165,19 +183,20 @@ def fit(learn: Learner, epochs: int, lr: float | slice, folder: str | Path, seed
     settings; otherwise training starts anew. A finished run is loaded, not trained again.
     """
     folder = Path(folder).resolve()
-    weights = hashlib.sha256(b"".join(v.detach().cpu().numpy().tobytes() for v in learn.model.state_dict().values()))
-    recipe = json.dumps({
-        "epochs": epochs, "lr": str(lr), "seed": seed, "batch_size": learn.dls.bs, "first_weights": weights.hexdigest(),
-        "trained": sum(p.numel() for p in learn.model.parameters() if p.requires_grad),
-        "pictures": [len(learn.dls.train_ds), len(learn.dls.valid_ds), key_of(learn.dls.train_ds.items[0])],
-        "transforms": [str(learn.dls.train.after_item), str(learn.dls.train.after_batch)], "loss": str(learn.loss_func),
-        "callbacks": [str(cb) for cb in learn.cbs] + [str(cb.distrib) for cb in learn.cbs if hasattr(cb, "distrib")],
-    }, indent=1)
-    if folder.exists() and (not (folder / "recipe.json").exists() or (folder / "recipe.json").read_text() != recipe):
-        print(f"{folder.name}: an earlier run with other settings is here; training starts anew")
-        shutil.rmtree(folder)
+    began = vars(learn).setdefault("began", {})  # folder -> the weights its run began from, for a cell that is run again
+    weights = hashlib.sha256(b"".join(v.detach().cpu().numpy().tobytes() for v in learn.model.state_dict().values())).hexdigest()
+    recipe = recipe_of(learn, epochs, lr, seed)
+    kept = json.loads((folder / "recipe.json").read_text()) if (folder / "recipe.json").exists() else None
+    if kept != {"first_weights": began.get(folder, weights), **recipe}:
+        began.pop(folder, None)
+        if kept:
+            print(f"{folder.name}: an earlier run with other settings is here; training starts anew")
+            shutil.rmtree(folder)
+        elif folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(f"{folder} holds something else than a run: name another folder")
+    recipe = {"first_weights": began.setdefault(folder, weights), **recipe}
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "recipe.json", recipe)
+    write_text(folder / "recipe.json", json.dumps(recipe, indent=1))
     history = pd.read_csv(folder / "history.csv").to_dict("records") if (folder / "history.csv").exists() else []
     if history:
         print(f"{folder.name}: {len(history)} of {epochs} epochs are done already")
@@ -230,6 +249,6 @@ def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict]:
         settings = json.loads((folder / "settings.json").read_text())
         model = create_vision_model(resnet34, len(settings["emotions"]), pretrained=False)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{folder}: not a model of this tutorial, or damaged ({error}). Run notebook 04 again") from error
     return model.eval(), settings

@@ -120,7 +120,7 @@ def outputs(notebook):
 def printed(notebook):
     """All that the outputs say in words."""
     said = [output.get("text", "") for output in outputs(notebook)]
-    said += [str(content) for output in outputs(notebook) for kind, content in output.get("data", {}).items() if not kind.startswith("image/png")]
+    said += [str(content) for output in outputs(notebook) for kind, content in output.get("data", {}).items() if not kind.startswith("image/")]
     return "\n".join(said)
 
 

@@ -1,0 +1,60 @@
+"""The notebooks, run as a reader runs them: in order, top to bottom, on the demo corpus, in a project of their own."""
+import shutil
+
+import nbformat
+import pandas as pd
+import pytest
+from nbclient.exceptions import CellExecutionError
+
+from emotion_helpers.corpora import ROOT
+from emotion_helpers.notebooks import run_notebook, without_players
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
+QUICK = {"04": dict(EPOCHS_144=1, EPOCHS_288=1, EPOCHS_ARTICLE=1)}  # `make tutorial` trains for longer
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the package and the notebooks, so that nobody's pictures and models are touched."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "emotion_helpers", folder / "emotion_helpers", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "notebooks").mkdir()
+    for path in NOTEBOOKS:
+        shutil.copy(path, folder / "notebooks")
+    return folder
+
+
+@pytest.mark.parametrize("number, first", [("04", "03"), ("05", "04")])
+def test_a_notebook_run_too_early_says_which_one_to_run_first(project, number, first):
+    path = next((project / "notebooks").glob(f"{number}-*.ipynb"))
+    with pytest.raises(CellExecutionError, match=f"run notebook {first}"):
+        run_notebook(path, "demo")
+
+
+@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
+def test_notebook_runs_top_to_bottom_on_the_demo_corpus(project, name):
+    notebook = run_notebook(project / "notebooks" / name, "demo", **QUICK.get(name[:2], {}))
+    text = str(notebook)
+    assert "Nobody speaks in these clips" in text  # the banner
+    assert "Warning" not in str([cell.get("outputs") for cell in notebook.cells])
+    nbformat.validate(notebook)
+
+
+def test_what_the_notebooks_leave_behind(project):
+    results = pd.read_csv(project / "models" / "demo" / "results" / "tutorial.csv")
+    assert list(results) == ["run", "picture_px", "corpus", "clips", "accuracy", "uar", "epochs"]
+    assert set(zip(results.run, results.picture_px)) == {("ours", 144), ("ours", 288), ("control", 144), ("article", 144), ("article", 288)}
+    assert set(results.corpus) == {"all", "ravdess", "tess"}
+    assert {f.name for f in (project / "models" / "demo" / "tutorial").iterdir()} == {"model.safetensors", "settings.json"}
+    assert len(list((project / "data" / "pictures" / "demo").glob("*/*.png"))) == 472
+    assert not (project / "notebooks" / "results").exists()  # the real results are not the demo's to write
+
+
+def test_players_are_taken_out_and_the_rest_stays():
+    html = '<div><b>sad</b>: <audio controls="controls"><source src="data:audio/wav;base64,UklGR" /></audio></div>'
+    cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", {"text/html": html}),
+                                              nbformat.v4.new_output("stream", text="kept")])
+    outputs = without_players(nbformat.v4.new_notebook(cells=[cell])).cells[0].outputs
+    assert "audio" not in str(outputs)
+    assert "sad" in outputs[0].data["text/plain"] and "run this cell" in outputs[0].data["text/plain"]
+    assert outputs[1].text == "kept"
