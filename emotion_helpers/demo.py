@@ -19,7 +19,7 @@ from scipy.signal import butter, lfilter, sosfilt
 from .clips import EMOTIONS, TESS_EMOTIONS
 
 SAMPLE_RATE = 24_000  # Hz
-ACTORS, WORDS = 24, ("back", "bite", "dog", "food", "germ", "neat", "pad", "youth")
+ACTORS, WORDS = 24, ("back", "bite", "food", "germ")
 
 
 class Manner(NamedTuple):
@@ -91,7 +91,7 @@ def synthesise(vowels: str, emotion: str, strength: float, voice: dict, rng: np.
 
 
 def demo_names() -> list[str]:
-    """File names below the demo folder: 24 actors, 15 clips each, and two women, seven emotions, eight words."""
+    """File names below the demo folder: 24 actors, 15 clips each, and two women, seven emotions, four words."""
     ravdess = [f"RAVDESS/Actor_{actor:02}/03-01-{emotion:02}-{intensity:02}-{1 + (actor + emotion) % 2:02}-01-{actor:02}.wav"
                for actor in range(1, ACTORS + 1) for emotion in range(1, 9) for intensity in (1, 2) if (emotion, intensity) != (1, 2)]
     tess = [f"TESS/{speaker}_{emotion}/{speaker}_{word}_{emotion}.wav"
@@ -110,7 +110,7 @@ def write_demo_clip(folder: Path, name: str, seed: int) -> None:
                  rate=speaker.uniform(3.4, 4.6), breath=speaker.uniform(0, 0.08), effort=speaker.normal(0, 2))
     emotion = EMOTIONS[int(parts[2]) - 1] if acted else TESS_EMOTIONS[parts[2]]
     strength = take.uniform(0.6, 1.0) if acted and parts[3] == "01" else take.uniform(0.9, 1.2)
-    vowels = STATEMENT_VOWELS[int(parts[4]) - 1] if acted else "eer" + "aiouiea"[WORDS.index(parts[1]) % 7]  # say the word ...
+    vowels = STATEMENT_VOWELS[int(parts[4]) - 1] if acted else "eer" + "aiou"[WORDS.index(parts[1])]  # say the word ...
     silence = np.zeros(int(SAMPLE_RATE * (0.5 if acted else 0.1)))
     samples = np.concatenate([silence, synthesise(vowels, emotion, strength, voice, take), silence])
     samples += take.normal(0, 3e-4, len(samples))  # the room
@@ -119,7 +119,7 @@ def write_demo_clip(folder: Path, name: str, seed: int) -> None:
 
 
 def make_demo(folder: str | Path, seed: int = 0) -> Path:
-    """Write the demo corpus (472 clips, seconds) into `folder` unless this seed's is there already; returns `folder`.
+    """Write the demo corpus (416 clips, seconds) into `folder` unless this seed's is there already; returns `folder`.
 
     It has the oddities of the real ones: a stereo clip, two clips of the same bytes, AIFF under a .wav name, a name that
     lacks a letter, a song among the speech.

@@ -86,7 +86,7 @@ def run_tutorial(corpus: str = "demo", folder: Path = ROOT / "notebooks", in_pla
     """Run all numbered notebooks in order; leaves executed copies and one HTML page in notebooks/executed/<corpus>.
 
     `in_place` writes the outputs into the notebooks themselves too, without the players. Raises SystemExit with the
-    message of the first cell that failed.
+    error of the first cell that failed.
     """
     executed = folder / "executed" / corpus
     executed.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def run_tutorial(corpus: str = "demo", folder: Path = ROOT / "notebooks", in_pla
         try:
             notebook = run_notebook(path, corpus)
         except CellExecutionError as error:
-            raise SystemExit(f"{path.name} stopped:\n{error}\nWhat is finished is kept; run the same command again.") from error
+            raise SystemExit(f"{path.name} stopped: {error.ename}: {error.evalue}\nWhat is finished is kept; run the same command again.") from None
         nbformat.write(notebook, executed / path.name)
         together.cells += notebook.cells
         if in_place:

@@ -46,7 +46,7 @@ def test_what_the_notebooks_leave_behind(project):
     assert set(zip(results.run, results.picture_px)) == {("ours", 144), ("ours", 288), ("control", 144), ("article", 144), ("article", 288)}
     assert set(results.corpus) == {"all", "ravdess", "tess"}
     assert {f.name for f in (project / "models" / "demo" / "tutorial").iterdir()} == {"model.safetensors", "settings.json"}
-    assert len(list((project / "data" / "pictures" / "demo").glob("*/*.png"))) == 472
+    assert len(list((project / "data" / "pictures" / "demo").glob("*/*.png"))) == 416
     assert not (project / "notebooks" / "results").exists()  # the real results are not the demo's to write
 
 
