@@ -2,8 +2,8 @@
 
 Nobody speaks here. A train of glottal pulses goes through four vowel formants (a source-filter voice: Fant 1960; Klatt
 1980, doi:10.1121/1.383940), and each emotion moves pitch, range, contour, rate, effort, jitter and breathiness the way
-listeners and measurements report it for human voices: Murray & Arnott 1993, doi:10.1121/1.405558 (table 1); Scherer 2003,
-doi:10.1016/S0167-6393(02)00084-5 (table 2); Juslin & Laukka 2003, doi:10.1037/0033-2909.129.5.770 (table 7). Directions are
+listeners and measurements report it for human voices: Murray & Arnott 1993, doi:10.1121/1.405558; Scherer 2003,
+doi:10.1016/S0167-6393(02)00084-5; Juslin & Laukka 2003, doi:10.1037/0033-2909.129.5.770. Directions are
 theirs, sizes are ours. What a network scores on it says that the code works, nothing about people.
 """
 import os
@@ -44,7 +44,7 @@ MANNERS = dict(zip(EMOTIONS, (
     Manner(-3, 2.5, -3, 0.70, 2, 0.030, 0.05),  # disgust: low, slow, creaky
     Manner(7, 3.0, 9, 1.05, 3, 0.006, 0.06),  # surprised: very high, very wide, rising at the end
 )))
-# The first four resonances of a man's vocal tract [Hz] in a few vowels (Peterson & Barney 1952, doi:10.1121/1.1906875).
+# The first resonances of a man's vocal tract [Hz] in a few vowels (three: Peterson & Barney 1952, doi:10.1121/1.1906875; the fourth is ours).
 VOWELS = {"i": (270, 2290, 3010, 3600), "e": (530, 1840, 2480, 3500), "a": (730, 1090, 2440, 3400), "o": (570, 840, 2410, 3300),
           "u": (300, 870, 2240, 3300), "r": (490, 1350, 1690, 3300)}
 STATEMENT_VOWELS = ("iraiaeo", "oraiiaeo")  # kids are talking by the door, dogs are sitting by the door

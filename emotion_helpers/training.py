@@ -149,13 +149,13 @@ class EachEpochOnDisk(Callback):
         set_seed(self.seed + self.epoch)
         self.dls.train.rng = random.Random(self.seed + self.epoch)
         self.recorder.smooth_loss.reset()  # or the training loss would remember epochs that a continued run has not seen
-        self.began = time.time()
+        self.started = time.time()
 
     def after_epoch(self):
         if self.epoch < len(self.history):  # an epoch that SkipToEpoch passes over
             return
         values = dict(zip(self.recorder.metric_names[1:-1], map(float, self.recorder.log[1:-1])))
-        self.history.append({"epoch": self.epoch, **values, "seconds": time.time() - self.began})
+        self.history.append({"epoch": self.epoch, **values, "seconds": time.time() - self.started})
         partial = self.learn.save(self.folder / "partial", with_opt=True)
         os.replace(partial, self.folder / f"epoch-{self.epoch}.pth")
         write_text(self.folder / "history.csv", pd.DataFrame(self.history).to_csv(index=False))

@@ -42,7 +42,7 @@ def test_every_name_is_one_that_the_real_corpora_could_have():
         said = parse_name(name)
         corpus, folder, _ = name.split("/")
         assert corpus == said["corpus"].upper() and folder.startswith(said["speaker"])
-    assert len(demo_names()) == len(set(demo_names())) == 24 * 15 + 2 * 7 * 8
+    assert len(demo_names()) == len(set(demo_names())) == 24 * 15 + 2 * 7 * 4
 
 
 def test_all_speakers_and_emotions_are_there_as_in_the_real_corpora():
@@ -56,7 +56,7 @@ def test_all_speakers_and_emotions_are_there_as_in_the_real_corpora():
 # ---- voices
 
 
-@pytest.mark.parametrize("name", [ravdess("angry"), ravdess("calm", actor=2), "TESS/OAF_ps/OAF_youth_ps.wav", "TESS/YAF_sad/YAF_back_sad.wav"])
+@pytest.mark.parametrize("name", [ravdess("angry"), ravdess("calm", actor=2), "TESS/OAF_ps/OAF_food_ps.wav", "TESS/YAF_sad/YAF_back_sad.wav"])
 def test_a_clip_is_sound_without_gaps_in_the_numbers_and_without_clipping(say, name):
     samples = say(name)
     assert np.isfinite(samples).all()
@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_clip(tmp_pa
 
 
 def test_no_two_takes_are_alike(say):
-    takes = [say(name) for name in ("TESS/OAF_sad/OAF_back_sad.wav", "TESS/OAF_sad/OAF_youth_sad.wav",
+    takes = [say(name) for name in ("TESS/OAF_sad/OAF_back_sad.wav", "TESS/OAF_sad/OAF_germ_sad.wav",
                                     "RAVDESS/Actor_01/03-01-04-01-01-01-01.wav", "RAVDESS/Actor_01/03-01-04-01-01-02-01.wav")]
     assert len({take.tobytes() for take in takes}) == 4
     assert len(takes[2]) != len(takes[3])  # the same sentence again, not the same in time

@@ -10,17 +10,19 @@ from emotion_helpers.corpora import ROOT
 from emotion_helpers.notebooks import run_notebook, without_players
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
+FEWER = [f"Actor_{i:02}" for i in range(1, 25) if i not in (1, 2, 3, 4, 9, 10, 11, 12)]  # left out, to be quick
 QUICK = {"04": dict(EPOCHS_144=1, EPOCHS_288=1, EPOCHS_ARTICLE=1)}  # `make tutorial` trains for longer
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A copy of the package and the notebooks, so that nobody's pictures and models are touched."""
+def project(tmp_path_factory, demo_corpus):
+    """A copy of the package, the notebooks and a third of the demo voices, so that nobody's pictures and models are touched."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "emotion_helpers", folder / "emotion_helpers", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "notebooks").mkdir()
     for path in NOTEBOOKS:
         shutil.copy(path, folder / "notebooks")
+    shutil.copytree(demo_corpus, folder / "data" / "demo", ignore=lambda _, names: [n for n in names if n in FEWER])
     return folder
 
 
@@ -34,9 +36,10 @@ def test_a_notebook_run_too_early_says_which_one_to_run_first(project, number, f
 @pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
 def test_notebook_runs_top_to_bottom_on_the_demo_corpus(project, name):
     notebook = run_notebook(project / "notebooks" / name, "demo", **QUICK.get(name[:2], {}))
-    text = str(notebook)
-    assert "Nobody speaks in these clips" in text  # the banner
-    assert "Warning" not in str([cell.get("outputs") for cell in notebook.cells])
+    said = [str(output.get("text", "")) + str(output.get("data", {}).get("text/markdown", "")) for cell in notebook.cells
+            for output in cell.get("outputs", [])]
+    assert any("Nobody speaks in these clips" in text for text in said)  # the banner
+    assert not [text for text in said if "Warning" in text]
     nbformat.validate(notebook)
 
 
@@ -46,7 +49,7 @@ def test_what_the_notebooks_leave_behind(project):
     assert set(zip(results.run, results.picture_px)) == {("ours", 144), ("ours", 288), ("control", 144), ("article", 144), ("article", 288)}
     assert set(results.corpus) == {"all", "ravdess", "tess"}
     assert {f.name for f in (project / "models" / "demo" / "tutorial").iterdir()} == {"model.safetensors", "settings.json"}
-    assert len(list((project / "data" / "pictures" / "demo").glob("*/*.png"))) == 416
+    assert len(list((project / "data" / "pictures" / "demo").glob("*/*.png"))) == 8 * 15 + 2 * 7 * 4
     assert not (project / "notebooks" / "results").exists()  # the real results are not the demo's to write
 
 
