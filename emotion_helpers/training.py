@@ -190,8 +190,10 @@ def fit(learn: Learner, epochs: int, lr: float | slice, folder: str | Path, seed
     if kept != {"first_weights": began.get(folder, weights), **recipe}:
         began.pop(folder, None)
         if kept:
-            print(f"{folder.name}: an earlier run with other settings is here; training starts anew")
-            shutil.rmtree(folder)
+            before = folder.with_name(f"{folder.name}-before")
+            print(f"{folder.name}: the run that is here has other settings; training starts anew, the old run is kept as {before.name}")
+            shutil.rmtree(before, ignore_errors=True)
+            os.replace(folder, before)
         elif folder.exists() and any(folder.iterdir()):
             raise FileExistsError(f"{folder} holds something else than a run: name another folder")
     recipe = {"first_weights": began.setdefault(folder, weights), **recipe}

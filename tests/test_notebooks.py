@@ -7,7 +7,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from emotion_helpers.corpora import ROOT
-from emotion_helpers.notebooks import run_notebook, without_players
+from emotion_helpers.notebooks import run_notebook, run_tutorial, without_players
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
 FEWER = [f"Actor_{i:02}" for i in range(1, 25) if i not in (1, 2, 3, 4, 9, 10, 11, 12)]  # left out, to be quick
@@ -51,6 +51,32 @@ def test_what_the_notebooks_leave_behind(project):
     assert {f.name for f in (project / "models" / "demo" / "tutorial").iterdir()} == {"model.safetensors", "settings.json"}
     assert len(list((project / "data" / "pictures" / "demo").glob("*/*.png"))) == 8 * 15 + 2 * 7 * 4
     assert not (project / "notebooks" / "results").exists()  # the real results are not the demo's to write
+
+
+def tiny_tutorial(folder, code):
+    """One notebook of two cells in a project of its own, and the results that notebook 04 would have written."""
+    cells = [nbformat.v4.new_code_cell('CORPUS = "real"', metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(code)]
+    (folder / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebooks" / "01-tiny.ipynb")
+    (folder / "models/demo/results").mkdir(parents=True)
+    (folder / "models/demo/results/tutorial.csv").write_text("run,picture_px,corpus,clips,accuracy,uar,epochs\nours,288,all,50,87.5,80,2\n")
+    return folder / "notebooks"
+
+
+def test_a_run_leaves_a_page_and_says_where_it_is_and_what_was_reached(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("emotion_helpers.notebooks.ROOT", tmp_path)
+    run_tutorial("demo", tiny_tutorial(tmp_path, "print(CORPUS.upper())"))
+    said = capsys.readouterr().out
+    page = tmp_path / "notebooks/executed/demo/tutorial.html"
+    assert "01-tiny  cell 2 of 2" in said and str(page) in said and "288 px: 87.5 % of 50" in said and "CORPUS=real" in said
+    assert "DEMO" in page.read_text() and (page.parent / "01-tiny.ipynb").exists()
+    assert "DEMO" not in (tmp_path / "notebooks/01-tiny.ipynb").read_text()  # the reader's notebook stays as it was
+
+
+def test_a_run_that_stops_says_where_and_why(tmp_path, monkeypatch):
+    monkeypatch.setattr("emotion_helpers.notebooks.ROOT", tmp_path)
+    with pytest.raises(SystemExit, match="01-tiny.ipynb stopped: ZeroDivisionError: division by zero"):
+        run_tutorial("demo", tiny_tutorial(tmp_path, "1 / 0"))
 
 
 def test_players_are_taken_out_and_the_rest_stays():

@@ -8,6 +8,7 @@ from importlib.metadata import requires, version
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -163,3 +164,15 @@ def test_a_notebook_holds_no_sound(path):
 def test_a_notebook_names_no_machines_folders(path):
     text = "\n".join([printed(read(path)), *(cell.source for cell in read(path).cells)])
     assert not re.search(r"(?<![\w.])/(work|root|home|Users|tmp|usr|opt|mnt)/|site-packages|[A-Z]:\\", text)
+
+
+# ---- the figures
+
+
+def test_readme_quotes_the_results_that_notebook_04_wrote():
+    results = pd.read_csv(ROOT / "notebooks/results/tutorial.csv")
+    assert list(results) == ["run", "picture_px", "corpus", "clips", "accuracy", "uar", "epochs"]
+    wide = results.pivot(index=["run", "picture_px", "epochs"], columns="corpus", values="accuracy")
+    assert len(wide) == 5 and not wide.isna().any(axis=None)
+    for (run, px, epochs), row in wide.iterrows():
+        assert f"| {run} | {px} | {epochs} | {row['all']:.1f} | {row.ravdess:.1f} | {row.tess:.1f} |" in (ROOT / "README.md").read_text()
