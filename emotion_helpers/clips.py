@@ -42,7 +42,7 @@ def parse_name(path: str | Path) -> dict:
         if channel != 1:
             raise ClipError(f"{path}: vocal channel {channel:02} is song; the tutorial uses 01, speech")
         known = 1 <= emotion <= 8 and intensity in (1, 2) and statement in (1, 2) and repetition in (1, 2)
-        if not known or not 1 <= actor <= 24:
+        if not known or not 1 <= actor <= 24 or (emotion, intensity) == (1, 2):  # nobody is strongly neutral
             raise ClipError(f"{path}: a code RAVDESS does not have; is it named by hand? Rename it or take it out")
         return dict(clip=stem, corpus="ravdess", speaker=f"Actor_{actor:02}", gender=("female", "male")[actor % 2],
                     emotion=EMOTIONS[emotion - 1], intensity=("normal", "strong")[intensity - 1],
@@ -115,7 +115,10 @@ def read_clip(path: str | Path, sample_rate: int) -> np.ndarray:
     with samples that are not numbers.
     """
     probe(path)
-    samples, rate = sf.read(path, dtype="float32", always_2d=True)
+    try:
+        samples, rate = sf.read(path, dtype="float32", always_2d=True)
+    except sf.LibsndfileError as error:
+        raise ClipError(f"{path}: its sound cannot be decoded ({error.error_string}); copy or download it again") from error
     mono = samples.mean(axis=1)
     if len(mono) < MIN_SECONDS * rate:
         raise ClipError(f"{path}: only {1000 * len(mono) / rate:.0f} ms of sound; at least {MIN_SECONDS} s is needed")

@@ -48,7 +48,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with zipped.open(member) as source, open(target, "wb") as file:
                     shutil.copyfileobj(source, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write clips to {folder}: {error.strerror}. Make room, then run again") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise CorpusError(f"{archive} is not a whole zip file ({error}): delete it and download it again") from error
 
 
@@ -129,13 +131,14 @@ def get_corpora(corpus: str = "real", data: str | Path | None = None) -> Path:
     folder = ROOT / "data" / "real"
     folder.mkdir(parents=True, exist_ok=True)
     if data:
-        if not Path(data).is_dir():
+        data = Path(data).expanduser()
+        if not data.is_dir():
             raise FileNotFoundError(f"DATA is {data}: there is no such folder")
-        if corpora_in(Path(data)):
-            return Path(data)
+        if corpora_in(data):
+            return data
         partial = ROOT / "data" / "downloads" / "DATA.part"
         shutil.rmtree(partial, ignore_errors=True)
-        for archive in sorted(Path(data).rglob("*.zip")):
+        for archive in sorted(data.rglob("*.zip")):
             unpack(archive, partial)
         if not partial.exists():
             raise FileNotFoundError(f"DATA is {data}: no RAVDESS or TESS clip in it, and no zip file with one")

@@ -128,11 +128,11 @@ def make_demo(folder: str | Path, seed: int = 0) -> Path:
     mark = folder / f"synthetic-seed-{seed}.txt"
     if mark.exists():
         return folder
-    if folder.exists():
+    if folder.exists() and any(folder.iterdir()):
         if not any(folder.glob("synthetic-seed-*.txt")):
             raise FileExistsError(f"{folder} exists and is not a demo corpus: move it away, or name another folder")
-        shutil.rmtree(folder)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    partial = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     Parallel(n_jobs=-1)(delayed(write_demo_clip)(partial, name, seed) for name in demo_names())
     first = partial / "RAVDESS/Actor_01"
     samples, _ = sf.read(next(first.glob("03-01-02-01-*")))
@@ -144,5 +144,6 @@ def make_demo(folder: str | Path, seed: int = 0) -> Path:
     sf.write(aiff, samples, SAMPLE_RATE, format="AIFF", subtype="PCM_16")
     os.replace(partial / "TESS/OAF_neutral/OAF_bite_neutral.wav", partial / "TESS/OAF_neutral/OA_bite_neutral.wav")
     (partial / mark.name).write_text("A synthetic corpus, made by emotion_helpers.demo. Nobody speaks in it.\n")
+    shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
     return folder

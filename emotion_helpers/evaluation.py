@@ -48,7 +48,7 @@ def recall_by_corpus(table: pd.DataFrame) -> pd.DataFrame:
 def most_confused(table: pd.DataFrame) -> pd.DataFrame:
     """Pairs of emotions by how many clips of the first were called the second, most first."""
     wrong = table[table.truth != table.predicted]
-    return wrong.groupby(["truth", "predicted"]).size().sort_values(ascending=False).rename("clips").reset_index()
+    return wrong.groupby(["truth", "predicted"]).size().sort_values(ascending=False, kind="stable").rename("clips").reset_index()
 
 
 def most_wrong(table: pd.DataFrame) -> pd.DataFrame:

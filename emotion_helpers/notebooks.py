@@ -101,7 +101,7 @@ def run_tutorial(corpus: str = "demo", folder: Path = ROOT / "notebooks", in_pla
         if in_place:
             nbformat.write(without_players(notebook), path)
     page, _ = HTMLExporter().from_notebook_node(together, resources={"metadata": {"name": f"Emotions in a voice ({corpus})"}})
-    (executed / "tutorial.html").write_text(page)
+    (executed / "tutorial.html").write_text(page, encoding="utf-8")
     results = pd.read_csv(results_folder(corpus) / "tutorial.csv").query("run == 'ours' and corpus == 'all'")
     print(f"\n{len(list(executed.glob(NUMBERED)))} notebooks in {(time.time() - began) / 60:.1f} minutes. Open {executed / 'tutorial.html'}")
     for row in results.itertuples():

@@ -65,7 +65,7 @@ class FewerTess(TfmdDL):
 
 
 class ShiftAndStretch(RandTransform):
-    """Moves each picture in time by up to `shift` of its width and plays it up to `stretch` slower or faster.
+    """Plays each picture up to `stretch` slower or faster and moves it in time by up to `shift` of that width.
 
     Black (silence) fills what is uncovered. Pictures are a batch, shape (n, 3, height, width), from 0 to 1.
     """
@@ -134,7 +134,7 @@ def speed_callbacks() -> list[Callback]:
 def write_text(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all."""
     partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -169,7 +169,7 @@ def recipe_of(learn: Learner, epochs: int, lr: float | slice, seed: int) -> dict
     return {
         "epochs": epochs, "lr": str(lr), "seed": seed, "batch_size": learn.dls.bs, "weight_decay": learn.wd,
         "trained_parameters": sum(p.numel() for p in learn.model.parameters() if p.requires_grad),
-        "pictures": [len(train), len(valid), hashlib.sha256(names.encode()).hexdigest()], "one_picture": json.loads(key_of(train[0])),
+        "pictures": [len(train), len(valid), hashlib.sha256(names.encode()).hexdigest()], "one_picture": json.loads(key_of(train[0]) or "null"),
         "transforms": [str(learn.dls.train.after_item), str(learn.dls.train.after_batch)],
         "loss": [str(learn.loss_func), {k: v for k, v in vars(loss).items() if isinstance(v, (bool, float, str))} if hasattr(loss, "__dict__") else {}],
         "callbacks": [str(cb) + (f" {float(cb.distrib.concentration1):g}" if hasattr(cb, "distrib") else "") for cb in learn.cbs],
@@ -192,14 +192,15 @@ def fit(learn: Learner, epochs: int, lr: float | slice, folder: str | Path, seed
         if kept:
             before = folder.with_name(f"{folder.name}-before")
             print(f"{folder.name}: the run that is here has other settings; training starts anew, the old run is kept as {before.name}")
-            shutil.rmtree(before, ignore_errors=True)
+            if (before / "recipe.json").exists():
+                shutil.rmtree(before)
             os.replace(folder, before)
         elif folder.exists() and any(folder.iterdir()):
             raise FileExistsError(f"{folder} holds something else than a run: name another folder")
     recipe = {"first_weights": began.setdefault(folder, weights), **recipe}
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.json", json.dumps(recipe, indent=1))
-    history = pd.read_csv(folder / "history.csv").to_dict("records") if (folder / "history.csv").exists() else []
+    history = pd.read_csv(folder / "history.csv", float_precision="round_trip").to_dict("records") if (folder / "history.csv").exists() else []
     if history:
         print(f"{folder.name}: {len(history)} of {epochs} epochs are done already")
         learn.create_opt()

@@ -331,6 +331,13 @@ def test_a_run_with_other_data_starts_anew(pictures, tmp_path, capsys, tfms, val
     assert "starts anew" in capsys.readouterr().out
 
 
+def test_the_run_before_is_kept_beside_the_new_one(pictures, tmp_path):
+    fit(learner(pictures, tmp_path), 1, 1e-2, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    fit(learner(pictures, tmp_path), 1, 2e-2, tmp_path / "run")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run-before").iterdir()} == before
+
+
 def test_a_folder_that_holds_no_run_is_not_deleted(pictures, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter 1.txt").write_text("precious")
