@@ -29,6 +29,10 @@ FOLDERS = {"03-01-01-01-01-01-01.wav": "Actor_01", "03-01-06-02-02-01-12.wav": "
 
 def test_every_ravdess_code_says_what_its_publishers_say():
     for codes in itertools.product(*RAVDESS.values()):
+        if codes[:2] == ("01", "02"):  # "no strong intensity for the neutral emotion"
+            with pytest.raises(ClipError, match="a code RAVDESS does not have"):
+                parse_name(f"03-01-{'-'.join(codes)}.wav")
+            continue
         said = parse_name(f"03-01-{'-'.join(codes)}.wav")
         assert {key: said[key] for key in RAVDESS} == {key: RAVDESS[key][code] for key, code in zip(RAVDESS, codes)}
         assert said["gender"] == ("male" if int(codes[-1]) % 2 else "female")  # "odd numbered actors are male"
