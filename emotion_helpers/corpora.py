@@ -51,7 +51,7 @@ def unpack(archive: Path, folder: Path) -> None:
     except OSError as error:
         raise OSError(error.errno, f"cannot write clips to {folder}: {error.strerror}. Make room, then run again") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise CorpusError(f"{archive} is not a whole zip file ({error}): delete it and download it again") from error
+        raise CorpusError(f"{archive} is not a whole zip file ({error}): if it is RAVDESS or TESS, download it again") from error
 
 
 def retrieve(url: str, md5: str | None, path: Path) -> Path:
@@ -134,7 +134,10 @@ def get_corpora(corpus: str = "real", data: str | Path | None = None) -> Path:
         data = Path(data).expanduser()
         if not data.is_dir():
             raise FileNotFoundError(f"DATA is {data}: there is no such folder")
-        if corpora_in(data):
+        found = corpora_in(data)
+        if found and found != set(CORPORA):
+            print(f"DATA is {data}: only {', '.join(found).upper()} is unpacked there; going on without the other corpus")
+        if found:
             return data
         partial = ROOT / "data" / "downloads" / "DATA.part"
         shutil.rmtree(partial, ignore_errors=True)

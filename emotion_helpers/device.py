@@ -8,6 +8,6 @@ def find_device() -> tuple[str, str]:
         return "cuda", f"CUDA, {torch.cuda.get_device_name()}"
     if torch.backends.mps.is_available():
         return "mps", "Apple GPU"
-    if torch.cpu.get_capabilities().get("amx_bf16"):
+    if getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16"):
         return "amx", f"CPU with AMX, {torch.get_num_threads()} threads"
     return "cpu", f"CPU, {torch.get_num_threads()} threads"

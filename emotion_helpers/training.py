@@ -6,7 +6,6 @@ import random
 import shutil
 import time
 import warnings
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from sklearn.model_selection import train_test_split
 
 from .clips import EMOTIONS
 from .device import find_device
-from .pictures import PictureSettings, key_of
+from .pictures import key_of
 
 # ---- which pictures are for training, which for validation
 
@@ -234,7 +233,9 @@ def save_model(learn: Learner, folder: str | Path, **settings) -> Path:
     save_file({name: value.contiguous() for name, value in learn.model.state_dict().items()}, partial)
     os.replace(partial, folder / "model.safetensors")
     versions = {name: version(name) for name in ("torch", "torchvision", "fastai", "librosa")}
-    settings = {"arch": "resnet34", "emotions": EMOTIONS, "spectrogram": asdict(PictureSettings()), **settings, "versions": versions}
+    spectrogram = json.loads(key_of(learn.dls.train_ds.items[0]) or "{}")  # what the pictures it learnt from say of themselves
+    spectrogram.pop("clip_md5", None)
+    settings = {"arch": "resnet34", "emotions": EMOTIONS, "spectrogram": spectrogram, **settings, "versions": versions}
     write_text(folder / "settings.json", json.dumps(settings, indent=1))
     return folder
 

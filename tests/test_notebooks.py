@@ -48,7 +48,8 @@ def test_what_the_notebooks_leave_behind(project):
     assert list(results) == ["run", "picture_px", "corpus", "clips", "accuracy", "uar", "epochs"]
     assert set(zip(results.run, results.picture_px)) == {("ours", 144), ("ours", 288), ("control", 144), ("article", 144), ("article", 288)}
     assert set(results.corpus) == {"all", "ravdess", "tess"}
-    assert {f.name for f in (project / "models" / "demo" / "tutorial").iterdir()} == {"model.safetensors", "settings.json"}
+    for model in ("tutorial-144", "tutorial-288"):
+        assert {f.name for f in (project / "models" / "demo" / model).iterdir()} == {"model.safetensors", "settings.json"}
     assert len(list((project / "data" / "pictures" / "demo").glob("*/*.png"))) == 8 * 15 + 2 * 7 * 4
     assert not (project / "notebooks" / "results").exists()  # the real results are not the demo's to write
 
