@@ -25,7 +25,7 @@ def begin(corpus: str) -> None:
     """First call of every notebook: says which device was found, and warns where the voices are synthetic."""
     os.environ.setdefault("TORCH_HOME", str(ROOT / "models" / "torch"))  # ImageNet weights lie beside our own
     from .device import find_device  # not above: reading the notebooks' names needs no torch
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})  # spectrograms as PNG make notebooks of megabytes
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 75})  # spectrograms as PNG make notebooks of megabytes
     print(f"Device: {find_device()[1]}")
     if corpus == "demo":
         display(Markdown(f"> {SYNTHETIC}"))
