@@ -9,7 +9,7 @@ from .pictures import PictureSettings, mel_filters
 
 COLOURS = dict(zip(EMOTIONS, ("#7f7f7f", "#56b4e9", "#d6a500", "#0072b2", "#d55e00", "#cc79a7", "#009e73", "#000000")))
 CORPUS_COLOURS = {"ravdess": "#0072b2", "tess": "#e69f00"}
-plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 90, "axes.spines.top": False, "axes.spines.right": False,
+plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 84, "axes.spines.top": False, "axes.spines.right": False,
                      "axes.titlesize": "medium", "axes.titlelocation": "left", "legend.frameon": False, "font.size": 10})
 
 
