@@ -61,8 +61,8 @@ def plot_confusion(counts: pd.DataFrame, ax=None, rates: bool = False):
 def plot_recall(recall: pd.DataFrame, ax=None):
     """Recall [%] of each emotion, a group of bars an emotion and a bar a corpus; returns the axes."""
     ax = recall.plot.bar(color=[CORPUS_COLOURS[c] for c in recall], ax=ax or plt.gca(), width=0.8, rot=30)
-    for bars in ax.containers:
-        ax.bar_label(bars, fmt="%.0f", fontsize=8)
+    for corpus, bars in zip(recall, ax.containers):
+        ax.bar_label(bars, labels=["" if np.isnan(value) else f"{value:.0f}" for value in recall[corpus]], fontsize=8)
     ax.set(xlabel="", ylabel="recognised [%]", ylim=(0, 108))
     ax.legend([c.upper() for c in recall], loc="upper left", bbox_to_anchor=(1, 1))
     return ax
