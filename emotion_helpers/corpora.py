@@ -51,7 +51,14 @@ def unpack(archive: Path, folder: Path) -> None:
     except OSError as error:
         raise OSError(error.errno, f"cannot write clips to {folder}: {error.strerror}. Make room, then run again") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise CorpusError(f"{archive} is not a whole zip file ({error}): if it is RAVDESS or TESS, download it again") from error
+        raise CorpusError(f"{archive} is not a whole zip file ({error}): if it is RAVDESS or TESS, download it again, else move it elsewhere") from error
+
+
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Move each unpacked corpus in `partial` to `folder`, in place of what was there."""
+    for unpacked in partial.iterdir():
+        shutil.rmtree(folder / unpacked.name, ignore_errors=True)
+        os.replace(unpacked, folder / unpacked.name)
 
 
 def retrieve(url: str, md5: str | None, path: Path) -> Path:
@@ -95,8 +102,7 @@ def fetch(corpus: str, folder: Path, downloads: Path) -> None:
             way(partial)
             if (found := len(list(partial.rglob("*.wav")))) != EXPECTED[corpus]:
                 raise CorpusError(f"{found} clips instead of {EXPECTED[corpus]}")
-            os.replace(partial / corpus.upper(), folder / corpus.upper())
-            return
+            return put_in_place(partial, folder)
         except (requests.RequestException, CorpusError, ValueError, KeyError) as error:
             problems.append(f"  {source}: {error}")
         finally:
@@ -136,18 +142,19 @@ def get_corpora(corpus: str = "real", data: str | Path | None = None) -> Path:
             raise FileNotFoundError(f"DATA is {data}: there is no such folder")
         found = corpora_in(data)
         if found and found != set(CORPORA):
-            print(f"DATA is {data}: only {', '.join(found).upper()} is unpacked there; going on without the other corpus")
+            print(f"DATA is {data}: only {', '.join(found).upper()} is unpacked there; going on without the other corpus "
+                  "(a zip is looked into only where nothing is unpacked)")
         if found:
             return data
+        if corpora_in(folder) == set(CORPORA):  # unpacked when an earlier notebook ran
+            return folder
         partial = ROOT / "data" / "downloads" / "DATA.part"
         shutil.rmtree(partial, ignore_errors=True)
         for archive in sorted(data.rglob("*.zip")):
             unpack(archive, partial)
         if not partial.exists():
             raise FileNotFoundError(f"DATA is {data}: no RAVDESS or TESS clip in it, and no zip file with one")
-        for unpacked in partial.iterdir():
-            shutil.rmtree(folder / unpacked.name, ignore_errors=True)
-            os.replace(unpacked, folder / unpacked.name)
+        put_in_place(partial, folder)
         return folder
     for missing in [name for name in CORPORA if name not in corpora_in(folder)]:
         fetch(missing, folder, ROOT / "data" / "downloads")

@@ -61,9 +61,17 @@ def mel_decibels(samples: np.ndarray, win_length: int, settings: PictureSettings
 
 def mel_picture(samples: np.ndarray, settings: PictureSettings = PictureSettings()) -> np.ndarray:
     """Picture of one clip: uint8, shape (n_mels, width, 3), high frequencies on top, one window length a colour."""
+    if loudest := np.abs(samples).max(initial=0):  # the picture must not depend on gain, but power_to_db has a floor
+        samples = samples / 2.0**np.floor(np.log2(loudest))  # a power of two moves no bit of the samples' fractions
     voice = centre_voice(samples, settings)
     decibels = np.stack([mel_decibels(voice, win_length, settings) for win_length in settings.win_lengths], axis=-1)
     return np.round(255 * (1 + decibels[::-1] / settings.top_db)).astype(np.uint8)
+
+
+def squeezed(picture: str | Path | np.ndarray, px: int) -> Image.Image:
+    """The whole of a picture (a file or a `mel_picture`) in px x px pixels: what the network gets to see."""
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else Image.open(picture)
+    return image.convert("RGB").resize((px, px), Image.Resampling.BILINEAR)
 
 
 def picture_key(md5: str, settings: PictureSettings) -> str:
@@ -71,19 +79,19 @@ def picture_key(md5: str, settings: PictureSettings) -> str:
     return json.dumps({"clip_md5": md5, **asdict(settings)})
 
 
-def key_of(picture: Path) -> str | None:
-    """The `picture_key` inside a PNG file; None if there is no such file, or it is not one of ours."""
+def made_with(picture: Path) -> dict:
+    """What the `picture_key` inside a PNG file says; empty if there is no such file, or it is not one of ours."""
     try:
         with Image.open(picture) as image:
-            return image.info.get("emotion_helpers")
-    except (OSError, SyntaxError):
-        return None
+            return json.loads(image.info["emotion_helpers"])
+    except (OSError, SyntaxError, KeyError, ValueError):
+        return {}
 
 
 def render_one(row: dict, folder: Path, settings: PictureSettings) -> tuple[str, str, str]:
     """Write one clip's picture unless it is there already; (clip, "made" | "kept" | "failed", reason)."""
     target, key = folder / row["emotion"] / f"{row['clip']}.png", picture_key(row["md5"], settings)
-    if key_of(target) == key:
+    if made_with(target) == json.loads(key):
         return row["clip"], "kept", ""
     try:
         picture = mel_picture(read_clip(row["path"], settings.sample_rate), settings)
@@ -114,7 +122,7 @@ def render(clips: pd.DataFrame, folder: str | Path, settings: PictureSettings = 
     try:
         for emotion in EMOTIONS:
             (folder / emotion).mkdir(parents=True, exist_ok=True)
-        stale = [p for p in folder.glob("*/*") if p.suffix == ".part" or p not in wanted and key_of(p)]
+        stale = [p for p in folder.glob("*/*") if p.suffix == ".part" or p not in wanted and made_with(p)]
         for path in stale:
             path.unlink()
         jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=16)(
@@ -143,10 +151,9 @@ def picture_files(folder: str | Path, settings: PictureSettings = PictureSetting
         raise FileNotFoundError(f"no pictures in {folder}: run notebook 03 first, it renders them")
     expected = json.loads(picture_key("", settings))
     for file in files:
-        if not (key := key_of(file)):
+        if not (made := made_with(file)):
             raise ValueError(f"{file} is not a picture that notebook 03 made: move it out of the emotion folders")
-        made_with = json.loads(key)
-        if other := [f"{k} {made_with.get(k)} instead of {v}" for k, v in expected.items()
-                     if k != "clip_md5" and made_with.get(k) != v]:
+        if other := [f"{k} {made.get(k)} instead of {v}" for k, v in expected.items()
+                     if k != "clip_md5" and made.get(k) != v]:
             raise ValueError(f"{file} was made with other settings ({'; '.join(other)}): run notebook 03 again")
     return files

@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 
 from .clips import EMOTIONS
 from .device import find_device
-from .pictures import key_of
+from .pictures import made_with
 
 # ---- which pictures are for training, which for validation
 
@@ -43,7 +43,7 @@ def split_by_clip(valid: set[str]) -> FuncSplitter:
 
 
 class FewerTess(TfmdDL):
-    """Training batches of every RAVDESS picture but only a fresh quarter of the TESS pictures an epoch.
+    """Training batches of every RAVDESS picture but only a fresh eighth of the TESS pictures an epoch.
 
     TESS is two thirds of the clips, and two women with one carrier phrase are learnt within an epoch or two.
     """
@@ -52,12 +52,12 @@ class FewerTess(TfmdDL):
         if shuffle:
             self.ravdess = [i for i, picture in enumerate(dataset.items) if picture.stem[0].isdigit()]
             self.tess = sorted(set(range(len(dataset))) - set(self.ravdess))
-            self.n = len(self.ravdess) + len(self.tess) // 4
+            self.n = len(self.ravdess) + len(self.tess) // 8
 
     def get_idxs(self) -> list[int]:
         if not self.shuffle:
             return super().get_idxs()
-        return self.shuffle_fn(self.ravdess + self.rng.sample(self.tess, len(self.tess) // 4))
+        return self.shuffle_fn(self.ravdess + self.rng.sample(self.tess, len(self.tess) // 8))
 
 
 # ---- augmentation: what may change in a spectrogram without changing the emotion
@@ -97,7 +97,7 @@ class SpecAugment(RandTransform):
     def encodes(self, x: TensorImage):
         x = x.clone()
         for axis in (2, 3):
-            place = torch.arange(x.shape[axis], device=x.device) / x.shape[axis]
+            place = (torch.arange(x.shape[axis], device=x.device) + 0.5) / x.shape[axis]  # the middle of each row or column
             for _ in range(self.bands):
                 width = self.size * torch.rand(len(x), 1, device=x.device)
                 start = torch.rand(len(x), 1, device=x.device) * (1 - width)
@@ -168,7 +168,7 @@ def recipe_of(learn: Learner, epochs: int, lr: float | slice, seed: int) -> dict
     return {
         "epochs": epochs, "lr": str(lr), "seed": seed, "batch_size": learn.dls.bs, "weight_decay": learn.wd,
         "trained_parameters": sum(p.numel() for p in learn.model.parameters() if p.requires_grad),
-        "pictures": [len(train), len(valid), hashlib.sha256(names.encode()).hexdigest()], "one_picture": json.loads(key_of(train[0]) or "null"),
+        "pictures": [len(train), len(valid), hashlib.sha256(names.encode()).hexdigest()], "one_picture": {**made_with(train[0]), "size": list(learn.dls.train_ds[0][0].size)},
         "transforms": [str(learn.dls.train.after_item), str(learn.dls.train.after_batch)],
         "loss": [str(learn.loss_func), {k: v for k, v in vars(loss).items() if isinstance(v, (bool, float, str))} if hasattr(loss, "__dict__") else {}],
         "callbacks": [str(cb) + (f" {float(cb.distrib.concentration1):g}" if hasattr(cb, "distrib") else "") for cb in learn.cbs],
@@ -212,6 +212,8 @@ def fit(learn: Learner, epochs: int, lr: float | slice, folder: str | Path, seed
 
 # ---- models: weights and settings, nothing to execute
 
+HEAD = {"concat_pool": False, "lin_ftrs": [], "ps": 0}  # for vision_learner: the mean over the picture and one linear layer
+
 
 def imagenet_weights() -> str:
     """Which ResNet-34 ImageNet weights lie in the torch cache: torchvision names the file by its SHA-256."""
@@ -233,7 +235,7 @@ def save_model(learn: Learner, folder: str | Path, **settings) -> Path:
     save_file({name: value.contiguous() for name, value in learn.model.state_dict().items()}, partial)
     os.replace(partial, folder / "model.safetensors")
     versions = {name: version(name) for name in ("torch", "torchvision", "fastai", "librosa")}
-    spectrogram = json.loads(key_of(learn.dls.train_ds.items[0]) or "{}")  # what the pictures it learnt from say of themselves
+    spectrogram = made_with(learn.dls.train_ds.items[0])  # what the pictures it learnt from say of themselves
     spectrogram.pop("clip_md5", None)
     settings = {"arch": "resnet34", "emotions": EMOTIONS, "spectrogram": spectrogram, **settings, "versions": versions}
     write_text(folder / "settings.json", json.dumps(settings, indent=1))
@@ -251,7 +253,7 @@ def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict]:
             raise FileNotFoundError(f"{file} is missing: run notebook 04, which trains the network and writes it")
     try:
         settings = json.loads((folder / "settings.json").read_text())
-        model = create_vision_model(resnet34, len(settings["emotions"]), pretrained=False)
+        model = create_vision_model(resnet34, len(settings["emotions"]), pretrained=False, **HEAD)
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{folder}: not a model of this tutorial, or damaged ({error}). Run notebook 04 again") from error

@@ -320,6 +320,8 @@ def test_data_with_the_zips_as_published_is_unpacked_into_the_project(project, w
     assert_whole(folder)
     assert folder == project / "data/real" and web.asked == []
     assert len(find_clips(folder)[0]) == len(RAVDESS + TESS)
+    (folder / "unpacked once").touch()
+    assert get_corpora("real", tmp_path / "mine") == folder and (folder / "unpacked once").exists()
 
 
 def test_a_damaged_zip_in_data_leaves_no_half_corpus(project, tmp_path):

@@ -76,7 +76,7 @@ def test_a_sine_is_brightest_in_the_row_whose_mel_band_holds_it(hertz):
         assert edges[band] <= hertz <= edges[band + 2]
 
 
-@pytest.mark.parametrize("decibels", [20, -20, -40])
+@pytest.mark.parametrize("decibels", [20, -20, -40, -80])
 def test_louder_or_softer_is_the_same_picture(voice, picture, decibels):
     assert mel_picture(voice * np.float32(10 ** (decibels / 20))) == pytest.approx(picture.astype(float), abs=1)
 
