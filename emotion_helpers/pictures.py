@@ -30,6 +30,9 @@ class PictureSettings:
     top_db: float = 80.0  # dB from white down to black
     trim_db: float = 35.0  # what is quieter than this below the loudest moment, at either end, is cut off
 
+    def __post_init__(self):
+        object.__setattr__(self, "win_lengths", tuple(self.win_lengths))  # settings read from JSON hold a list
+
     @property
     def seconds(self) -> float:
         """Time from the first column's centre to the last one's [s]."""
