@@ -3,3 +3,7 @@
 `device`, `clips` (what the files are), `demo` (synthetic ones), `corpora` (where they come from), `pictures` (sound to
 picture), `training`, `evaluation`, `plots` and `notebooks`. Import the module you need; only `training` loads fastai.
 """
+import warnings
+
+for said in ("`torch.jit.script` is deprecated", "The 'mode.chained_assignment' option is deprecated"):  # fastai uses both on import
+    warnings.filterwarnings("ignore", said)

@@ -5,15 +5,12 @@ import os
 import random
 import shutil
 import time
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-for said in ("`torch.jit.script` is deprecated", "The 'mode.chained_assignment' option is deprecated"):  # fastai uses both on import
-    warnings.filterwarnings("ignore", said)
 from fastai.vision.all import (Callback, ChannelsLast, FuncSplitter, Learner, MixedPrecision, RandTransform, TensorImage,
                                TfmdDL, create_vision_model, resnet34, set_seed, store_attr)
 from safetensors import SafetensorError
