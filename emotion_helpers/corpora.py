@@ -159,3 +159,10 @@ def get_corpora(corpus: str = "real", data: str | Path | None = None) -> Path:
     for missing in [name for name in CORPORA if name not in corpora_in(folder)]:
         fetch(missing, folder, ROOT / "data" / "downloads")
     return folder
+
+
+def results_folder(corpus: str) -> Path:
+    """Where a run's tables go: the real ones are part of the project, the demo's are not."""
+    folder = ROOT / "notebooks" / "results" if corpus == "real" else ROOT / "models" / corpus / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -13,7 +13,7 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
 from .clips import read_clip
-from .corpora import ROOT
+from .corpora import ROOT, results_folder
 
 SYNTHETIC = ("**Synthetic demo voices.** Nobody speaks in these clips: a program made them. Every figure and number below says that "
              "the code works, and nothing about people.")
@@ -35,13 +35,6 @@ def play(path: str | Path, note: str = "") -> None:
     """Show a player for one clip, with a line of text before it."""
     audio = Audio(read_clip(path, 24_000), rate=24_000)
     display(HTML(f"<div>{note} {audio._repr_html_()}</div>"))
-
-
-def results_folder(corpus: str) -> Path:
-    """Where a run's tables go: the real ones are part of the project, the demo's are not."""
-    folder = ROOT / "notebooks" / "results" if corpus == "real" else ROOT / "models" / corpus / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def needs(path: str | Path, notebook: str) -> Path:

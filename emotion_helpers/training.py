@@ -5,33 +5,25 @@ import os
 import random
 import shutil
 import time
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
-
-from fastai.vision.all import (Callback, ChannelsLast, FuncSplitter, Learner, MixedPrecision, RandTransform, TensorImage,
-                               TfmdDL, create_vision_model, resnet34, set_seed, store_attr)
+from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, ChannelsLast, DataBlock, FuncSplitter, ImageBlock,
+                               LabelSmoothingCrossEntropy, Learner, MixedPrecision, MixUp, Normalize, RandTransform,
+                               TensorImage, TfmdDL, accuracy, create_vision_model, imagenet_stats, parent_label, resnet34,
+                               set_seed, store_attr, vision_learner)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from sklearn.model_selection import train_test_split
 
 from .clips import EMOTIONS
 from .device import find_device
-from .pictures import made_with
+from .pictures import made_with, picture_files, squeezed
 
-# ---- which pictures are for training, which for validation
-
-
-def random_split(clips: pd.DataFrame, valid_share: float = 0.2, seed: int = 42) -> set[str]:
-    """Names (`clip`) of a random validation set, stratified by corpus and emotion; it knows all the speakers.
-
-    Clips whose bytes are the same fall on one side together, or validation would be in training.
-    """
-    once = clips.drop_duplicates("md5")
-    _, valid = train_test_split(once.md5, test_size=valid_share, random_state=seed, stratify=once.corpus + once.emotion)
-    return set(clips.loc[clips.md5.isin(valid), "clip"])
+# ---- which pictures are for training
 
 
 def split_by_clip(valid: set[str]) -> FuncSplitter:
@@ -61,13 +53,14 @@ class FewerTess(TfmdDL):
 
 
 class ShiftAndStretch(RandTransform):
-    """Plays each picture up to `stretch` slower or faster and moves it in time by up to `shift` of that width.
+    """Plays each picture up to `stretch` slower or faster, moves it in time by up to `shift` of that width, and scales its
+    frequency axis by up to `pitch` from the bottom, as if another throat spoke.
 
     Black (silence) fills what is uncovered. Pictures are a batch, shape (n, 3, height, width), from 0 to 1.
     """
     order = 20  # on floats from 0 to 1, before Normalize
 
-    def __init__(self, shift: float = 0.1, stretch: float = 0.15):
+    def __init__(self, shift: float = 0.1, stretch: float = 0.15, pitch: float = 0.0):
         super().__init__()
         store_attr()
 
@@ -76,6 +69,9 @@ class ShiftAndStretch(RandTransform):
         grid[:, 0, 0] = 1 + self.stretch * (2 * torch.rand(len(x), device=x.device) - 1)
         grid[:, 0, 2] = 2 * self.shift * (2 * torch.rand(len(x), device=x.device) - 1)
         grid[:, 1, 1] = 1
+        if self.pitch:
+            grid[:, 1, 1] += self.pitch * (2 * torch.rand(len(x), device=x.device) - 1)
+            grid[:, 1, 2] = 1 - grid[:, 1, 1]  # the bottom row (y = 1) stays where it is
         points = torch.nn.functional.affine_grid(grid, list(x.shape), align_corners=False)
         return TensorImage(torch.nn.functional.grid_sample(x.as_subclass(torch.Tensor), points, align_corners=False))
 
@@ -101,6 +97,84 @@ class SpecAugment(RandTransform):
                 hidden = (place >= start) & (place < start + width)
                 x.masked_fill_(hidden[:, None, None, :] if axis == 3 else hidden[:, None, :, None], 0)
         return x
+
+
+class Equalizer(RandTransform):
+    """Makes low, middle and high frequencies up to `decibels` louder or softer, as another microphone or room would.
+
+    Nam et al. 2022 (FilterAugment), doi:10.1109/ICASSP43922.2022.9747680. Pictures as in `ShiftAndStretch`, black is -80 dB.
+    """
+    order = 21
+
+    def __init__(self, decibels: float = 6.0, knots: int = 4):
+        super().__init__()
+        store_attr()
+
+    def encodes(self, x: TensorImage):
+        gain = self.decibels / 80 * (2 * torch.rand(len(x), 1, self.knots, device=x.device) - 1)
+        gain = torch.nn.functional.interpolate(gain, x.shape[2], mode="linear", align_corners=True)[..., None]
+        return torch.where(x > 0, x + gain, x).clamp(0, 1)
+
+
+# ---- the recipe
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. The defaults are the series' recipe; what was tried besides is in `RECIPES`."""
+    px: int = 144  # pixels, of the squeezed picture
+    epochs: int = 20
+    batch_size: int = 32
+    lr: tuple[float, float] = (5e-4, 2e-3)  # lowest and highest layers
+    tess: bool = False  # an eighth of TESS an epoch beside RAVDESS
+    shift: float = 0.1
+    stretch: float = 0.1
+    pitch: float = 0.0
+    equalizer: float = 0.0  # dB
+    masks: float = 0.1
+    mixup: float = 0.0
+
+
+BASE = Recipe()
+SMALL = replace(BASE, px=96)
+STRONG = dict(stretch=0.15, pitch=0.1, equalizer=6.0, mixup=0.4)
+RECIPES = {  # the best one, and what was tried on the way to it
+    "best": Recipe(),
+    "base": BASE,
+    "small": SMALL,
+    "small-strong": replace(SMALL, **STRONG),
+    "small-mixup": replace(SMALL, mixup=0.4),
+    "small-pitch": replace(SMALL, pitch=0.1),
+    "small-equalizer": replace(SMALL, equalizer=6.0),
+    "small-tess": replace(SMALL, tess=True),
+    "small-strong-40": replace(SMALL, epochs=40, **STRONG),
+}
+
+
+class NoPeeking(Callback):
+    """Leaves validation out of the epochs: what is tested on is looked at once, when training is over."""
+    def before_validate(self):
+        if not hasattr(self.learn, "gather_preds"):  # get_preds, afterwards
+            raise CancelValidException
+
+
+def learner_for(recipe: Recipe, pictures: Path, train: set[str], test: set[str], seed: int, pretrained: bool, peek: bool = False) -> Learner:
+    """A fastai learner for the `pictures` of the clips (names) in `train`; its validation set, asked each epoch only if
+    `peek`, is `test`."""
+    def items(folder):
+        return [picture for picture in picture_files(folder) if picture.stem in train | test]
+
+    block = DataBlock(blocks=(ImageBlock, CategoryBlock(vocab=EMOTIONS, sort=False)), get_items=items, get_y=parent_label,
+                      get_x=lru_cache(maxsize=None)(partial(squeezed, px=recipe.px)), splitter=split_by_clip(test),
+                      batch_tfms=[ShiftAndStretch(recipe.shift, recipe.stretch, recipe.pitch), SpecAugment(size=recipe.masks),
+                                  *([Equalizer(recipe.equalizer)] if recipe.equalizer else []),
+                                  Normalize.from_stats(*imagenet_stats)])
+    dls = block.dataloaders(pictures, bs=recipe.batch_size, num_workers=0, dl_type=FewerTess)
+    set_seed(seed)
+    learn = vision_learner(dls, resnet34, pretrained=pretrained, loss_func=LabelSmoothingCrossEntropy(), metrics=accuracy,
+                           cbs=[*speed_callbacks(), *([] if peek else [NoPeeking()]), *([MixUp(recipe.mixup)] if recipe.mixup else [])], **HEAD)
+    learn.unfreeze()
+    return learn
 
 
 # ---- speed

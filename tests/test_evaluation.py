@@ -5,11 +5,12 @@ import pytest
 import torch
 from fastai.vision.all import CategoryBlock, CrossEntropyLossFlat, DataBlock, ImageBlock, Learner, get_image_files, parent_label
 from PIL import Image
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from torch import nn
 
 from emotion_helpers.clips import EMOTIONS
-from emotion_helpers.evaluation import confusion, most_confused, most_wrong, predict_clips, recall_by_corpus, scores
+from emotion_helpers.evaluation import (calibrate, calibration_error, confusion, fit_temperature, most_confused, most_wrong,
+                                        predict_clips, recall_by_corpus, reliability, scores)
 from emotion_helpers.training import split_by_clip
 
 
@@ -139,3 +140,49 @@ def test_the_most_wrong_clip_is_the_one_whose_truth_was_least_believed():
 def test_without_an_error_there_is_nothing_to_list():
     table = called(("right", "sad", {"sad": 1.0}))
     assert len(most_confused(table)) == len(most_wrong(table)) == 0
+
+
+# ---- calibration
+
+
+@pytest.fixture(scope="module")
+def bold():
+    """2,000 predictions that are right as often as a network says, made three times bolder than that."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 1.2, (2000, 8))
+    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    truth = [EMOTIONS[rng.choice(8, p=p)] for p in honest]
+    table = pd.DataFrame(np.exp(3 * logits) / np.exp(3 * logits).sum(axis=1, keepdims=True), columns=EMOTIONS)
+    return table.assign(clip=range(2000), truth=truth, predicted=table.idxmax(axis=1))
+
+
+def test_the_temperature_finds_how_much_too_bold_a_network_is(bold):
+    assert fit_temperature(bold) == pytest.approx(3, abs=0.2)
+    assert fit_temperature(calibrate(bold, 3)) == pytest.approx(1, abs=0.07)
+
+
+def test_the_temperature_lowers_the_log_loss_and_leaves_the_answers(bold):
+    after = calibrate(bold, fit_temperature(bold))
+    columns = sorted(EMOTIONS)
+    assert log_loss(bold.truth, after[columns], labels=columns) < log_loss(bold.truth, bold[columns], labels=columns)
+    assert (after[list(EMOTIONS)].idxmax(axis=1) == bold.predicted).all()
+    assert after[list(EMOTIONS)].sum(axis=1).to_numpy() == pytest.approx(np.ones(2000))
+    assert calibration_error(after) < calibration_error(bold) / 5
+
+
+def test_a_temperature_can_be_undone(bold):
+    again = calibrate(calibrate(bold, 2.5), 1 / 2.5)
+    assert again[list(EMOTIONS)].to_numpy() == pytest.approx(bold[list(EMOTIONS)].to_numpy(), abs=1e-6)
+
+
+def test_reliability_by_hand():
+    table = called(("a", "sad", {"sad": 0.95, "calm": 0.05}), ("b", "sad", {"sad": 0.05, "calm": 0.95}), ("c", "sad", {"sad": 0.75, "calm": 0.25}),
+                   ("d", "sad", {"sad": 1.0}))
+    bins = reliability(table)
+    assert bins.clips.to_dict() == {7: 1, 9: 3}
+    assert bins.accuracy.to_dict() == {7: 100, 9: pytest.approx(200 / 3)}
+    assert calibration_error(table) == pytest.approx((25 + 3 * (290 / 3 - 200 / 3)) / 4)
+
+
+def test_an_answer_without_doubt_can_be_calibrated():
+    assert calibrate(called(("a", "sad", {"sad": 1.0})), 2.0).sad[0] == pytest.approx(1, abs=1e-4)

@@ -18,7 +18,7 @@ from torch import nn
 
 from emotion_helpers.clips import EMOTIONS, find_clips
 from emotion_helpers.pictures import PictureSettings, picture_files, render
-from emotion_helpers.training import (HEAD, BFloat16, FewerTess, ShiftAndStretch, SpecAugment, fit, load_model, random_split, save_model,
+from emotion_helpers.training import (HEAD, BFloat16, FewerTess, ShiftAndStretch, SpecAugment, fit, load_model, save_model,
                                       split_by_clip)
 
 SMALL = PictureSettings(sample_rate=8_000, n_fft=512, win_lengths=(128, 256, 512), hop_length=250, width=32, n_mels=32, fmax=4_000.0)
@@ -71,41 +71,13 @@ def same(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-# ---- the split
-
-
-@pytest.fixture
-def table():
-    """50 clips of each of two emotions in each corpus; ten pairs of the same bytes."""
-    rows = [dict(clip=f"{corpus}-{emotion}-{i}", corpus=corpus, emotion=emotion, md5=f"{corpus}-{emotion}-{i - i % 2 if i < 10 else i}")
-            for corpus in ("ravdess", "tess") for emotion in ("happy", "sad") for i in range(50)]
-    return pd.DataFrame(rows)
-
-
-def test_the_split_takes_the_same_share_of_each_corpus_and_emotion(table):
-    valid = table[table["clip"].isin(random_split(table, 0.2))]
-    assert valid.groupby(["corpus", "emotion"]).md5.nunique().tolist() == [9, 9, 9, 9]  # a fifth of 45 different clips
-
-
-def test_the_split_depends_on_its_seed_only(table):
-    assert random_split(table, seed=1) == random_split(table.copy(), seed=1) != random_split(table, seed=2)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_clips_of_the_same_bytes_are_on_one_side(table, seed):
-    valid = random_split(table, 0.5, seed)
-    inside = table["clip"].isin(valid)
-    assert not set(table[inside].md5) & set(table[~inside].md5)
-    assert len(valid) > table[inside].md5.nunique()  # pairs are in it, both clips of them
+# ---- batches
 
 
 def test_no_picture_is_in_training_and_in_validation(pictures):
     dls = load(pictures)
     train, valid = {p.stem for p in dls.train_ds.items}, {p.stem for p in dls.valid_ds.items}
     assert valid == VALID and not train & valid and len(train | valid) == 44
-
-
-# ---- batches
 
 
 def numbered(ravdess, tess, **kwargs):

@@ -1,0 +1,162 @@
+"""Step 5, experiments: a recipe trained and tested on every fold of a split, each run on disk as soon as it is finished."""
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+
+from .clips import EMOTIONS, find_clips
+from .corpora import ROOT, get_corpora, results_folder
+from .device import find_device
+from .evaluation import calibrate, fit_temperature, predict_clips, scores
+from .pictures import PictureSettings, picture_key, render
+from .splits import ACTORS, folds_of
+from .training import RECIPES, fit, imagenet_weights, learner_for, write_text
+
+
+def train_and_test(clips: pd.DataFrame, split: str, fold: int, tess: bool, validate: bool = False) -> tuple[set[str], set[str]]:
+    """Clips (names) to train on and to test on; `fold` counts from 1, `tess`: train on TESS too.
+
+    With `validate` the fold's own speakers are left out of both, and the next fold's speakers are tested on: recipes are
+    chosen so. Raises ValueError for a fold that the split, or this folder of clips, does not have.
+    """
+    folds, names = folds_of(clips, split), set(clips["clip"])
+    ravdess = set(clips.loc[clips.corpus == "ravdess", "clip"])
+    if not 1 <= fold <= len(folds):
+        raise ValueError(f"the split {split!r} has no fold {fold}: they are 1 to {len(folds)}")
+    if validate and len(folds) == 1:
+        raise ValueError(f"the split {split!r} has one fold: there are no other speakers to validate on")
+    test, left_out = (folds[fold % len(folds)], folds[fold - 1]) if validate else (folds[fold - 1], set())
+    if not tess:  # the known voices of "random" are known only if they are in training
+        names, test = names & ravdess, test & ravdess
+    if not test:
+        raise ValueError(f"fold {fold} of the split {split!r}: none of its speakers' clips is here")
+    return names - test - left_out, test
+
+
+def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, split: str, fold: int, seed: int, pretrained: bool,
+             validate: bool = False) -> dict:
+    """Train and test once (see `train_and_test`) and keep the outcome in a folder of its own below `folder`.
+
+    It holds `run.json`, `predictions.csv` (a row a clip, probabilities as the network gave them) and `history.csv`. A
+    finished run is only read; one that was stopped continues after its last epoch. Returns what `run.json` holds.
+    """
+    settings = RECIPES[recipe]
+    if split.startswith("tess"):
+        settings = replace(settings, tess=True)  # or the other woman would not be in training
+    train, test = train_and_test(clips, split, fold, settings.tess, validate)
+    md5 = clips.set_index("clip").md5
+    what = {"recipe": recipe, "settings": json.loads(json.dumps(asdict(settings))), "spectrogram": json.loads(picture_key("", PictureSettings())),
+            "split": split, "fold": fold, "seed": seed, "validation": validate, "trained_on": len(train), "clips": len(test),
+            "data": hashlib.sha256(json.dumps([[(c, md5[c]) for c in sorted(side)] for side in (train, test)]).encode()).hexdigest()}
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]  # another recipe under the same name is another run
+    folder = folder / f"{recipe}-{split}{'-validation' if validate else ''}-{fold}-seed{seed}-{key}"
+    if (folder / "run.json").exists():
+        return json.loads((folder / "run.json").read_text())
+    # Seeds a thousand apart: `fit` counts up from its seed, an epoch at a time.
+    learn = learner_for(settings, pictures, train, test, 1000 * seed, pretrained, peek=validate)
+    weights = imagenet_weights() if pretrained else "random"
+    history = fit(learn, settings.epochs, slice(*settings.lr), folder / "training", 1000 * seed)
+    table = predict_clips(learn, clips)
+    measured = scores(table).loc["all"]
+    write_text(folder / "predictions.csv", table.to_csv(index=False))
+    write_text(folder / "history.csv", history.to_csv(index=False))
+    run = {**what, "tested_on": " ".join(sorted(table.speaker.unique())), "weights": weights, "accuracy": measured.accuracy, "uar": measured.uar,
+           "minutes": history.seconds.sum() / 60, "device": find_device()[1]}
+    write_text(folder / "run.json", json.dumps(run, indent=1))
+    for old in folder.glob("training*"):  # weights and optimizer: a quarter of a gigabyte
+        shutil.rmtree(old, ignore_errors=True)
+    return run
+
+
+def finished(folder: Path) -> tuple[pd.DataFrame, dict[tuple, pd.DataFrame]]:
+    """All finished runs below `folder`: a table with a row a run, and the predictions of each (key: the row's index)."""
+    files = sorted(folder.glob("*/run.json"))
+    runs = [json.loads(file.read_text()) for file in files]
+    tables = {i: pd.read_csv(file.parent / "predictions.csv", float_precision="round_trip") for i, file in enumerate(files)}
+    return pd.DataFrame([{**run, "epochs": run["settings"]["epochs"], "settings": json.dumps(run["settings"])} for run in runs]), tables
+
+
+def with_temperatures(runs: pd.DataFrame, tables: dict) -> pd.DataFrame:
+    """Adds `temperature`: fitted on speakers that the run trained on, as networks of the same recipe answered that had not.
+
+    These are the test speakers of the split's other folds; for a split of one fold, those of EmoBox's. 1 if there are none
+    (yet): then the probabilities stay as the network gave them.
+    """
+    found = []
+    for run in runs.itertuples():
+        others = runs[(runs.split == run.split) & (runs.fold != run.fold)]
+        if others.empty and run.split not in ACTORS:
+            others = runs[runs.split == "emobox"]
+        answers = pd.concat([tables[i] for i in others.index] or [tables[run.Index].head(0)])
+        answers = answers[~answers["clip"].isin(tables[run.Index]["clip"])]  # never its own test
+        found.append(fit_temperature(answers) if len(answers) else 1.0)
+    return runs.assign(temperature=found)
+
+
+def add_rows(file: Path, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """`table`, and the rows that `file` holds already unless their `keys` are in `table`: other machines' runs are kept."""
+    if file.exists():
+        known = pd.read_csv(file)
+        table = pd.concat([known[~known.set_index(keys).index.isin(table.set_index(keys).index)], table])
+    return table.sort_values([*keys, *(["clip"] if "clip" in table else [])], ignore_index=True)
+
+
+def collect(folder: Path, results: Path, recipe: str = "best") -> None:
+    """Bring the tables that notebook 06 reads up to date with all finished runs below `folder`.
+
+    `ablation.csv` has the validation runs. `runs.csv` and `predictions.csv.gz` have the others, with `recipe` as it is now;
+    the probabilities are calibrated.
+    """
+    runs, tables = finished(folder)
+    now = [json.dumps(asdict(settings)) for settings in (RECIPES[recipe], replace(RECIPES[recipe], tess=True))]
+    kept = [name for name in runs if name not in ("validation", "spectrogram", "data")]
+    figures = {"accuracy": 4, "uar": 4, "minutes": 1, "temperature": 4}
+    tried = add_rows(results / "ablation.csv", runs.loc[runs.validation, kept].round(figures), ["recipe", "settings", "split", "fold", "seed"])
+    write_text(results / "ablation.csv", tried.to_csv(index=False))
+    tested = with_temperatures(runs[(runs.recipe == recipe) & ~runs.validation & runs.settings.isin(now)], tables)
+    keys = ["split", "fold", "seed"]
+    table = add_rows(results / "runs.csv", tested[[*kept, "temperature"]].round(figures), keys)
+    table = table[table.settings.isin(now)]
+    answers = [calibrate(tables[run.Index], run.temperature).round({e: 6 for e in EMOTIONS}).assign(split=run.split, fold=run.fold, seed=run.seed)
+               for run in tested.itertuples()]
+    if answers:
+        answers = add_rows(results / "predictions.csv.gz", pd.concat(answers)[[*keys, "clip", "speaker", "truth", *EMOTIONS]], keys)
+        answers = answers[answers.set_index(keys).index.isin(table.set_index(keys).index)]
+        answers.to_csv(results / "predictions.part", index=False, compression={"method": "gzip", "mtime": 0})
+        os.replace(results / "predictions.part", results / "predictions.csv.gz")
+        write_text(results / "runs.csv", table.to_csv(index=False))
+
+
+def evaluate(split: str, recipe: str = "best", seeds: int = 1, corpus: str = "real", folds: list[int] | None = None, validate: bool = False,
+             data: str | None = None) -> pd.DataFrame:
+    """Train and test `recipe` on each fold of `split` with `seeds` seeds, print each result, and write the tables.
+
+    Raises ValueError for a recipe, a number of seeds or a fold that there is not. Returns the rows of these runs.
+    """
+    if recipe not in RECIPES or seeds < 1:
+        raise ValueError(f"recipe {recipe!r}, {seeds} seeds: the recipes are {', '.join(RECIPES)}, and at least one seed is needed")
+    os.environ.setdefault("TORCH_HOME", str(ROOT / "models" / "torch"))  # as the notebooks do
+    clips, _ = find_clips(get_corpora(corpus, data))
+    pictures, folder, results = ROOT / "data" / "pictures" / corpus, ROOT / "models" / corpus / "experiments", results_folder(corpus)
+    report = render(clips, pictures)
+    for row in report[report.status == "failed"].itertuples():
+        print(f"{row.clip}: no picture, so it is left out: {row.reason}")
+    clips = clips[~clips["clip"].isin(report.loc[report.status == "failed", "clip"])]
+    folds = folds or range(1, 1 + len(folds_of(clips, split)))
+    print(f"{split}, recipe {recipe}, {find_device()[1]}: {seeds} seed(s) of {len(folds)} fold(s)")
+    done = []
+    for seed in range(1, 1 + seeds):
+        for fold in folds:
+            started = time.time()
+            done.append(run := run_fold(clips, pictures, folder, recipe, split, fold, seed, corpus == "real", validate))
+            print(f"{time.strftime('%H:%M:%S')}  fold {fold}, seed {seed}: {run['accuracy']:.1f} %, UAR {run['uar']:.1f} "
+                  f"({(time.time() - started) / 60:.0f} minutes)", flush=True)
+            collect(folder, results)
+    table = pd.DataFrame(done)
+    print(f"mean of {len(table)} runs: {table.accuracy.mean():.1f} %, UAR {table.uar.mean():.1f}; tables in {results}")
+    return table
