@@ -13,7 +13,7 @@ def main() -> None:
     tutorial.add_argument("--in-place", action="store_true", help="also write the outputs into notebooks/, without the players")
     evaluation = commands.add_parser("evaluate", help="train and test a recipe on the folds of a split; continues where it stopped")
     evaluation.add_argument("--split", choices=SPLITS, default="emobox")
-    evaluation.add_argument("--recipe", default="best", help="a name in emotion_helpers.training.RECIPES")
+    evaluation.add_argument("--recipe", help="a name in emotion_helpers.training.RECIPES; best unless you say so (for the demo: quick)")
     evaluation.add_argument("--seeds", type=int, default=1, help="how many networks for each fold")
     evaluation.add_argument("--folds", type=int, nargs="+", help="only these, counted from 1")
     evaluation.add_argument("--validate", action="store_true", help="leave the fold alone and test on other speakers: to choose recipes")

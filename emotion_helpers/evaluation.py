@@ -27,10 +27,10 @@ PUBLISHED = (
 )
 
 
-def predict_clips(learn, clips: pd.DataFrame) -> pd.DataFrame:
+def predict_clips(learn, clips: pd.DataFrame, views: int = 0) -> pd.DataFrame:
     """One prediction of a fastai learner's whole validation set: a row a clip with clip, corpus, speaker, truth, predicted
-    and a probability for each emotion."""
-    probabilities, _ = learn.get_preds(ds_idx=1)
+    and a probability for each emotion, the mean over so many augmented `views` of its picture (0: the picture as it is)."""
+    probabilities, _ = learn.tta(ds_idx=1, n=views) if views else learn.get_preds(ds_idx=1)
     names = [picture.stem for picture in learn.dls.valid_ds.items]
     known = clips.set_index("clip").loc[names, ["corpus", "speaker", "emotion"]].rename(columns={"emotion": "truth"})
     table = known.reset_index().join(pd.DataFrame(probabilities.numpy(), columns=list(learn.dls.vocab))[list(EMOTIONS)])

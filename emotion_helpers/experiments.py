@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
+from fastai.torch_core import set_seed
 
 from .clips import EMOTIONS, find_clips
 from .corpora import ROOT, get_corpora, results_folder
@@ -15,14 +16,14 @@ from .device import find_device
 from .evaluation import calibrate, fit_temperature, predict_clips, scores
 from .pictures import PictureSettings, picture_key, render
 from .splits import ACTORS, folds_of
-from .training import RECIPES, fit, imagenet_weights, learner_for, write_text
+from .training import FINAL, RECIPES, fit, imagenet_weights, learner_for, write_text
 
 
 def train_and_test(clips: pd.DataFrame, split: str, fold: int, tess: bool, validate: bool = False) -> tuple[set[str], set[str]]:
     """Clips (names) to train on and to test on; `fold` counts from 1, `tess`: train on TESS too.
 
-    With `validate` the fold's own speakers are left out of both, and the next fold's speakers are tested on: recipes are
-    chosen so. Raises ValueError for a fold that the split, or this folder of clips, does not have.
+    With `validate` the fold's own speakers are left out of both, and the next two folds' speakers are tested on: recipes
+    are chosen so. Raises ValueError for a fold that the split, or this folder of clips, does not have.
     """
     folds, names = folds_of(clips, split), set(clips["clip"])
     ravdess = set(clips.loc[clips.corpus == "ravdess", "clip"])
@@ -30,7 +31,9 @@ def train_and_test(clips: pd.DataFrame, split: str, fold: int, tess: bool, valid
         raise ValueError(f"the split {split!r} has no fold {fold}: they are 1 to {len(folds)}")
     if validate and len(folds) == 1:
         raise ValueError(f"the split {split!r} has one fold: there are no other speakers to validate on")
-    test, left_out = (folds[fold % len(folds)], folds[fold - 1]) if validate else (folds[fold - 1], set())
+    test, left_out = folds[fold - 1], set()
+    if validate:
+        test, left_out = folds[fold % len(folds)] | folds[(fold + 1) % len(folds)], test
     if not tess:  # the known voices of "random" are known only if they are in training
         names, test = names & ravdess, test & ravdess
     if not test:
@@ -61,7 +64,8 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     learn = learner_for(settings, pictures, train, test, 1000 * seed, pretrained, peek=validate)
     weights = imagenet_weights() if pretrained else "random"
     history = fit(learn, settings.epochs, slice(*settings.lr), folder / "training", 1000 * seed)
-    table = predict_clips(learn, clips)
+    set_seed(1000 * seed)  # the views are drawn at random
+    table = predict_clips(learn, clips, settings.views)
     measured = scores(table).loc["all"]
     write_text(folder / "predictions.csv", table.to_csv(index=False))
     write_text(folder / "history.csv", history.to_csv(index=False))
@@ -106,10 +110,10 @@ def add_rows(file: Path, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return table.sort_values([*keys, *(["clip"] if "clip" in table else [])], ignore_index=True)
 
 
-def collect(folder: Path, results: Path, recipe: str = "best") -> None:
+def collect(folder: Path, results: Path, recipe: str) -> None:
     """Bring the tables that notebook 06 reads up to date with all finished runs below `folder`.
 
-    `ablation.csv` has the validation runs. `runs.csv` and `predictions.csv.gz` have the others, with `recipe` as it is now;
+    `ablation.csv` has the validation runs. `runs.csv` and `predictions.csv.gz` have the others, of `recipe` as it is now;
     the probabilities are calibrated.
     """
     runs, tables = finished(folder)
@@ -132,12 +136,13 @@ def collect(folder: Path, results: Path, recipe: str = "best") -> None:
         write_text(results / "runs.csv", table.to_csv(index=False))
 
 
-def evaluate(split: str, recipe: str = "best", seeds: int = 1, corpus: str = "real", folds: list[int] | None = None, validate: bool = False,
+def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str = "real", folds: list[int] | None = None, validate: bool = False,
              data: str | None = None) -> pd.DataFrame:
     """Train and test `recipe` on each fold of `split` with `seeds` seeds, print each result, and write the tables.
 
-    Raises ValueError for a recipe, a number of seeds or a fold that there is not. Returns the rows of these runs.
+    The recipe is the corpus's in `FINAL` unless another is named; only that one's results go into the tables of results. Raises ValueError for a recipe, a number of seeds or a fold that there is not. Returns the rows of these runs.
     """
+    recipe = recipe or FINAL[corpus]
     if recipe not in RECIPES or seeds < 1:
         raise ValueError(f"recipe {recipe!r}, {seeds} seeds: the recipes are {', '.join(RECIPES)}, and at least one seed is needed")
     os.environ.setdefault("TORCH_HOME", str(ROOT / "models" / "torch"))  # as the notebooks do
@@ -156,7 +161,7 @@ def evaluate(split: str, recipe: str = "best", seeds: int = 1, corpus: str = "re
             done.append(run := run_fold(clips, pictures, folder, recipe, split, fold, seed, corpus == "real", validate))
             print(f"{time.strftime('%H:%M:%S')}  fold {fold}, seed {seed}: {run['accuracy']:.1f} %, UAR {run['uar']:.1f} "
                   f"({(time.time() - started) / 60:.0f} minutes)", flush=True)
-            collect(folder, results)
+            collect(folder, results, FINAL[corpus])
     table = pd.DataFrame(done)
     print(f"mean of {len(table)} runs: {table.accuracy.mean():.1f} %, UAR {table.uar.mean():.1f}; tables in {results}")
     return table
