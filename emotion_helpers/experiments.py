@@ -81,7 +81,7 @@ def finished(folder: Path) -> tuple[pd.DataFrame, dict[tuple, pd.DataFrame]]:
     """All finished runs below `folder`: a table with a row a run, and the predictions of each (key: the row's index)."""
     files = sorted(folder.glob("*/run.json"))
     runs = [json.loads(file.read_text()) for file in files]
-    tables = {i: pd.read_csv(file.parent / "predictions.csv", float_precision="round_trip") for i, file in enumerate(files)}
+    tables = {i: pd.read_csv(file.parent / "predictions.csv") for i, file in enumerate(files)}
     return pd.DataFrame([{**run, "epochs": run["settings"]["epochs"], "settings": json.dumps(run["settings"])} for run in runs]), tables
 
 

@@ -263,7 +263,7 @@ def fit(learn: Learner, epochs: int, lr: float | slice, folder: str | Path, seed
     recipe = {"first_weights": began.setdefault(folder, weights), **recipe}
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.json", json.dumps(recipe, indent=1))
-    history = pd.read_csv(folder / "history.csv", float_precision="round_trip").to_dict("records") if (folder / "history.csv").exists() else []
+    history = pd.read_csv(folder / "history.csv").to_dict("records") if (folder / "history.csv").exists() else []
     if history:
         print(f"{folder.name}: {len(history)} of {epochs} epochs are done already")
         learn.create_opt()

@@ -87,7 +87,7 @@ def run(voices, folder, **kwargs):
 
 def answers_in(folder):
     (file,) = folder.glob("*/predictions.csv")
-    return pd.read_csv(file, float_precision="round_trip")
+    return pd.read_csv(file)
 
 
 def test_a_run_tests_on_the_folds_clips_and_leaves_a_row_a_clip(voices, tmp_path):
