@@ -66,6 +66,7 @@ def tiny_tutorial(folder, code):
 
 def test_a_run_leaves_a_page_and_says_where_it_is_and_what_was_reached(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("emotion_helpers.notebooks.ROOT", tmp_path)
+    monkeypatch.setattr("emotion_helpers.corpora.ROOT", tmp_path)
     run_tutorial("demo", tiny_tutorial(tmp_path, "print(CORPUS.upper())"))
     said = capsys.readouterr().out
     page = tmp_path / "notebooks/executed/demo/tutorial.html"
