@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ from .device import find_device
 from .evaluation import calibrate, fit_temperature, predict_clips, scores
 from .pictures import PictureSettings, picture_key, render
 from .splits import ACTORS, folds_of
-from .training import FINAL, RECIPES, fit, imagenet_weights, learner_for, write_text
+from .training import FINAL, RECIPES, fit, imagenet_weights, learner_for, save_model, settings_of, write_text
 
 
 def train_and_test(clips: pd.DataFrame, split: str, fold: int, tess: bool, validate: bool = False) -> tuple[set[str], set[str]]:
@@ -45,15 +45,16 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
              validate: bool = False) -> dict:
     """Train and test once (see `train_and_test`) and keep the outcome in a folder of its own below `folder`.
 
-    It holds `run.json`, `predictions.csv` (a row a clip, probabilities as the network gave them) and `history.csv`. A
-    finished run is only read; one that was stopped continues after its last epoch. Returns what `run.json` holds.
+    It holds `run.json`, `predictions.csv` (a row a clip, probabilities as the network gave them), `history.csv` and the
+    model, for whoever needs a network that never heard a speaker. A finished run is only read; one that was stopped
+    continues after its last epoch. Returns what `run.json` holds.
     """
     settings = RECIPES[recipe]
     if split.startswith("tess"):
         settings = replace(settings, tess=True)  # or the other woman would not be in training
     train, test = train_and_test(clips, split, fold, settings.tess, validate)
     md5 = clips.set_index("clip").md5
-    what = {"recipe": recipe, "settings": json.loads(json.dumps(asdict(settings))), "spectrogram": json.loads(picture_key("", PictureSettings())),
+    what = {"recipe": recipe, "settings": settings_of(settings), "spectrogram": json.loads(picture_key("", PictureSettings())),
             "split": split, "fold": fold, "seed": seed, "validation": validate, "trained_on": len(train), "clips": len(test),
             "data": hashlib.sha256(json.dumps([[(c, md5[c]) for c in sorted(side)] for side in (train, test)]).encode()).hexdigest()}
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]  # another recipe under the same name is another run
@@ -67,6 +68,7 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     set_seed(1000 * seed)  # the views are drawn at random
     table = predict_clips(learn, clips, settings.views)
     measured = scores(table).loc["all"]
+    save_model(learn, folder, picture_px=settings.px)
     write_text(folder / "predictions.csv", table.to_csv(index=False))
     write_text(folder / "history.csv", history.to_csv(index=False))
     run = {**what, "tested_on": " ".join(sorted(table.speaker.unique())), "weights": weights, "accuracy": measured.accuracy, "uar": measured.uar,
@@ -117,7 +119,7 @@ def collect(folder: Path, results: Path, recipe: str) -> None:
     the probabilities are calibrated.
     """
     runs, tables = finished(folder)
-    now = [json.dumps(asdict(settings)) for settings in (RECIPES[recipe], replace(RECIPES[recipe], tess=True))]
+    now = [json.dumps(settings_of(settings)) for settings in (RECIPES[recipe], replace(RECIPES[recipe], tess=True))]
     kept = [name for name in runs if name not in ("validation", "spectrogram", "data")]
     figures = {"accuracy": 4, "uar": 4, "minutes": 1, "temperature": 4}
     tried = add_rows(results / "ablation.csv", runs.loc[runs.validation, kept].round(figures), ["recipe", "settings", "split", "fold", "seed"])
@@ -140,7 +142,8 @@ def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str 
              data: str | None = None) -> pd.DataFrame:
     """Train and test `recipe` on each fold of `split` with `seeds` seeds, print each result, and write the tables.
 
-    The recipe is the corpus's in `FINAL` unless another is named; only that one's results go into the tables of results. Raises ValueError for a recipe, a number of seeds or a fold that there is not. Returns the rows of these runs.
+    The recipe is the corpus's in `FINAL` unless another is named; only that one's results go into the tables of results.
+    Raises ValueError for a recipe, a number of seeds or a fold that there is not. Returns the rows of these runs.
     """
     recipe = recipe or FINAL[corpus]
     if recipe not in RECIPES or seeds < 1:

@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -116,14 +116,54 @@ class Equalizer(RandTransform):
         return torch.where(x > 0, x + gain, x).clamp(0, 1)
 
 
+class Microphone(RandTransform):
+    """Gives `share` of the pictures a floor of noise, 20 to 70 dB below their loudest and louder towards one end of the
+    frequencies, and half as many the narrow band of a telephone. Pictures as in `ShiftAndStretch`, black is -80 dB.
+    """
+    order = 22
+
+    def __init__(self, share: float = 0.5):
+        super().__init__()
+        store_attr()
+
+    def encodes(self, x: TensorImage):
+        def draw(low, high):
+            return low + (high - low) * torch.rand(len(x), 1, 1, 1, device=x.device)
+
+        height = ((torch.arange(x.shape[2], device=x.device) + 0.5) / x.shape[2])[:, None]  # 0 at the top: high frequencies
+        decibels = draw(-70, -20) + draw(-20, 20) * (height - 0.5) + 3 * torch.randn(len(x), 1, *x.shape[2:], device=x.device)
+        noisy = torch.log10(10 ** (8 * x) + 10 ** (8 + decibels / 10)) / 8  # powers add
+        x = torch.where(draw(0, 1) < self.share, noisy, x).clamp(0, 1)
+        band = (height > draw(0, 0.4)) & (height < draw(0.85, 1))
+        return torch.where((draw(0, 1) < self.share / 2) & ~band, 0, x)
+
+
+class MixOrCut(MixUp):
+    """fastai's MixUp for half of the batches; in the others a random stretch of time is another clip's (CutMix along time).
+
+    Zhang et al. 2018, arXiv:1710.09412; Yun et al. 2019, arXiv:1905.04899.
+    """
+    def before_batch(self):
+        if torch.rand(1) < 0.5:
+            return super().before_batch()
+        width = self.x.shape[-1]
+        cut = int(torch.randint(width + 1, (1,)))
+        start = int(torch.randint(width - cut + 1, (1,)))
+        shuffle = torch.randperm(len(self.y), device=self.x.device)
+        mixed = self.x.clone()
+        mixed[..., start:start + cut] = self.x[shuffle][..., start:start + cut]
+        self.learn.xb, self.yb1 = (mixed,), (self.y[shuffle],)
+        self.lam = torch.full((len(self.y),), 1 - cut / width, device=self.x.device)
+
+
 # ---- the recipe
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained. The defaults are the series' recipe; what was tried besides is in `RECIPES`."""
-    px: int = 96  # pixels, of the squeezed picture
-    epochs: int = 40
+    px: int = 128  # pixels, of the squeezed picture
+    epochs: int = 30
     batch_size: int = 32
     lr: tuple[float, float] = (1e-3, 4e-3)  # lowest and highest layers
     tess: bool = False  # an eighth of TESS an epoch beside RAVDESS
@@ -131,17 +171,38 @@ class Recipe:
     stretch: float = 0.1
     pitch: float = 0.0
     equalizer: float = 0.0  # dB
+    microphone: float = 0.0  # share of the pictures
     masks: float = 0.1
-    mixup: float = 0.4
+    mixup: float = 0.4  # alpha
+    cut: bool = True  # cut and paste in time in half of the batches
     views: int = 8  # augmented ones to answer from
 
 
 BEST = Recipe()
 RECIPES = {  # the best one, and what was tried on the way to it, a change at a time
     "best": BEST,
+    "microphone": replace(BEST, microphone=0.5),
+    "no-cut": replace(BEST, cut=False),
+    "no-mixing": replace(BEST, mixup=0.0),
+    "96-px": replace(BEST, px=96),
+    "144-px": replace(BEST, px=144),
+    "15-epochs": replace(BEST, epochs=15),
+    "60-epochs": replace(BEST, epochs=60),
+    "slow": replace(BEST, lr=(2.5e-4, 1e-3)),
+    "tess": replace(BEST, tess=True),
+    "masks": replace(BEST, masks=0.2),
+    "stretch": replace(BEST, stretch=0.2),
+    "pitch": replace(BEST, pitch=0.1),
+    "equalizer": replace(BEST, equalizer=6.0),
+    "one-view": replace(BEST, views=0),
     "quick": replace(BEST, px=48, epochs=3, views=0),
 }
 FINAL = {"real": "best", "demo": "quick"}  # whose results notebook 06 shows, for each corpus
+
+
+def settings_of(recipe: Recipe) -> dict:
+    """A recipe as JSON has it, without what is switched off: a new field must not make old runs those of another recipe."""
+    return json.loads(json.dumps({name: value for name, value in asdict(recipe).items() if value}))
 
 
 class NoPeeking(Callback):
@@ -151,7 +212,8 @@ class NoPeeking(Callback):
             raise CancelValidException
 
 
-def learner_for(recipe: Recipe, pictures: Path, train: set[str], test: set[str], seed: int, pretrained: bool, peek: bool = False) -> Learner:
+def learner_for(recipe: Recipe, pictures: Path, train: set[str], test: set[str], seed: int, pretrained: bool,
+                peek: bool = False) -> Learner:
     """A fastai learner for the `pictures` of the clips (names) in `train`; its validation set, asked each epoch only if
     `peek`, is `test`."""
     def items(folder):
@@ -161,11 +223,13 @@ def learner_for(recipe: Recipe, pictures: Path, train: set[str], test: set[str],
                       get_x=lru_cache(maxsize=None)(partial(squeezed, px=recipe.px)), splitter=split_by_clip(test),
                       batch_tfms=[ShiftAndStretch(recipe.shift, recipe.stretch, recipe.pitch), SpecAugment(size=recipe.masks),
                                   *([Equalizer(recipe.equalizer)] if recipe.equalizer else []),
+                                  *([Microphone(recipe.microphone)] if recipe.microphone else []),
                                   Normalize.from_stats(*imagenet_stats)])
     dls = block.dataloaders(pictures, bs=recipe.batch_size, num_workers=0, dl_type=FewerTess)
     set_seed(seed)
+    mixing = [(MixOrCut if recipe.cut else MixUp)(recipe.mixup)] if recipe.mixup else []
     learn = vision_learner(dls, resnet34, pretrained=pretrained, loss_func=LabelSmoothingCrossEntropy(), metrics=accuracy,
-                           cbs=[*speed_callbacks(), *([] if peek else [NoPeeking()]), *([MixUp(recipe.mixup)] if recipe.mixup else [])], **HEAD)
+                           cbs=[*speed_callbacks(), *([] if peek else [NoPeeking()]), *mixing], **HEAD)
     learn.unfreeze()
     return learn
 

@@ -1,7 +1,7 @@
 """Step 5, experiments: who is trained on, runs that survive being stopped, and the tables collected from them."""
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from emotion_helpers.clips import EMOTIONS, find_clips
 from emotion_helpers.experiments import collect, evaluate, run_fold, train_and_test, with_temperatures
 from emotion_helpers.pictures import render
 from emotion_helpers.splits import SPLITS, folds_of
-from emotion_helpers.training import RECIPES, Recipe
+from emotion_helpers.training import RECIPES, Recipe, settings_of
 
 TINY = Recipe(px=32, epochs=1, batch_size=16, lr=(2e-3, 2e-3), mixup=0, views=0)
 
@@ -185,7 +185,7 @@ def write_run(folder, clips, recipe, split, fold, seed, validation=False):
     table.to_csv(folder / "predictions.csv", index=False)
     accuracy = 100 * accuracy_score(table.truth, table.predicted)
     (folder / "run.json").write_text(json.dumps({
-        "recipe": recipe, "settings": asdict(RECIPES[recipe]), "spectrogram": {}, "split": split, "fold": fold, "seed": seed,
+        "recipe": recipe, "settings": settings_of(RECIPES[recipe]), "spectrogram": {}, "split": split, "fold": fold, "seed": seed,
         "validation": validation, "data": "", "clips": len(table), "accuracy": accuracy, "uar": accuracy, "minutes": 1.0}))
 
 
