@@ -18,8 +18,8 @@ from torch import nn
 
 from emotion_helpers.clips import EMOTIONS, find_clips
 from emotion_helpers.pictures import PictureSettings, picture_files, render
-from emotion_helpers.training import (HEAD, BFloat16, FewerTess, ShiftAndStretch, SpecAugment, fit, load_model, save_model,
-                                      split_by_clip)
+from emotion_helpers.training import (HEAD, RECIPES, BFloat16, Equalizer, FewerTess, Microphone, MixOrCut, Recipe, ShiftAndStretch, SpecAugment,
+                                      fit, load_model, save_model, settings_of, split_by_clip)
 
 SMALL = PictureSettings(sample_rate=8_000, n_fft=512, win_lengths=(128, 256, 512), hop_length=250, width=32, n_mels=32, fmax=4_000.0)
 
@@ -188,7 +188,45 @@ def test_masks_leave_the_rest_untouched_bit_for_bit_and_the_input_too():
     assert 0 < (masked == 0).sum() < masked.numel() / 2 and torch.equal(masked[masked != 0], x[masked != 0])
 
 
-@pytest.mark.parametrize("transform", [ShiftAndStretch(), SpecAugment()], ids=["shift", "masks"])
+def test_another_throat_moves_rows_in_proportion_to_their_height_and_not_the_lowest():
+    x = torch.zeros(300, 3, 101, 10)
+    x[:, :, 50] = 1  # half way up
+    rows = (augment(ShiftAndStretch(shift=0, stretch=0, pitch=0.1), x)[:, 0, :, 5] * torch.arange(101)).sum(1)
+    rows = rows / augment(ShiftAndStretch(shift=0, stretch=0, pitch=0.1), x)[:, 0, :, 5].sum(1)
+    assert rows.min() == pytest.approx(100.5 - 50.5 / 0.9, abs=0.6) and rows.max() == pytest.approx(100.5 - 50.5 / 1.1, abs=0.6)
+    x = torch.zeros(50, 3, 101, 10)
+    x[:, :, 100] = 1
+    assert augment(ShiftAndStretch(shift=0, stretch=0, pitch=0.1), x)[:, 0, :, 5].argmax(1).min() >= 99
+
+
+def test_an_equalizer_moves_levels_by_at_most_its_decibels_smoothly_and_leaves_silence():
+    x = torch.full((300, 3, 50, 10), 0.5)
+    x[..., 0] = 0  # silence
+    change = 80 * (augment(Equalizer(decibels=6), x) - x)
+    assert 5 < change.abs().max() <= 6.001 and change[..., 0].abs().max() == 0
+    assert (change[:, :1, :, 1:2] == change[..., 1:]).all()  # the same for all colours and times
+    assert change[:, 0, :, 1].diff(dim=1).abs().max() <= 12 / (49 / 3) + 1e-3  # from knot to knot at most 12 dB
+
+
+def test_a_microphone_adds_powers():
+    silence, tone = torch.zeros(400, 3, 40, 40), torch.full((400, 3, 40, 40), 0.8)
+    noise, both = (augment(Microphone(share=1.0), x) for x in (silence, tone))
+    heard = both > 0
+    power = 10 * torch.log10(10 ** (8 * noise[heard].double()) + 10 ** (8 * 0.8))
+    assert torch.allclose(80 * both[heard].double(), power.clamp(max=80), atol=0.01)
+    floor = 80 * noise.mean((1, 2, 3))[(noise > 0).all(dim=(1, 2, 3))] - 80  # of those without the band of a telephone
+    assert -72 < floor.min() < -60 and -30 < floor.max() < -18
+
+
+def test_a_microphone_cuts_the_highest_and_lowest_frequencies_of_half_as_many():
+    x = torch.ones(2_000, 3, 40, 10)
+    silent = (augment(Microphone(share=0.5), x) == 0)[:, 0].all(dim=2)
+    assert silent.any(dim=1).float().mean() == pytest.approx(0.25, abs=0.03)
+    assert not silent[:, 16:34].any() and silent[:, 15].any() and silent[:, -1].any()
+
+
+@pytest.mark.parametrize("transform", [ShiftAndStretch(), SpecAugment(), Equalizer(), Microphone(share=1.0)],
+                         ids=["shift", "masks", "equalizer", "microphone"])
 def test_validation_pictures_are_not_augmented(transform):
     x = torch.rand(5, 3, 20, 30)
     assert torch.equal(augment(transform, x, split_idx=1), x) and not torch.equal(augment(transform, x, split_idx=0), x)
@@ -198,6 +236,49 @@ def test_in_a_training_batch_they_are_applied_and_in_a_validation_batch_not(pict
     black = load(pictures, [SpecAugment(bands=20, size=1.0)])
     assert black.train.one_batch()[0].mean() < 0.5 * load(pictures).train.one_batch()[0].mean()
     assert torch.equal(black.valid.one_batch()[0], load(pictures).valid.one_batch()[0])
+
+
+# ---- mixing
+
+
+def mixed_batches(number: int):
+    """Batches of eight pictures, the i-th all i and of emotion i, as MixOrCut shows them: pictures, and each clip's share."""
+    x = torch.arange(8.0)[:, None, None, None].expand(8, 3, 4, 20)
+    mix, y = MixOrCut(0.4), torch.arange(8)
+    for _ in range(number):
+        mix.learn = SimpleNamespace(xb=(x,), yb=(y,), x=x, y=y)
+        mix.stack_y = True
+        mix.before_batch()
+        yield mix.learn.xb[0], mix.yb1[0], mix.lam
+
+
+def test_cut_and_paste_fills_one_stretch_of_time_and_its_share_of_the_label():
+    torch.manual_seed(0)
+    own, cuts = torch.arange(8.0)[:, None], []
+    for pictures, others, share in mixed_batches(200):
+        row = pictures[:, 0, 0]
+        assert (pictures == row[:, None, None]).all()  # full height, all colours
+        assert row.mean(1) == pytest.approx(share * own[:, 0] + (1 - share) * others, abs=1e-4)  # so the loss is weighted as the picture is
+        if (((row == own) | (row == others[:, None])).all()):  # not blended
+            pasted = (row != own) & (row == others[:, None])
+            assert pasted.int().diff(dim=1).abs().sum(1).max() <= 2  # in one piece
+            cuts.append(1 - float(share[0]))
+    assert 70 < len(cuts) < 130 and min(cuts) < 0.1 and max(cuts) > 0.9
+
+
+def test_training_with_mixing_learns_and_leaves_validation_and_the_loss_alone(pictures, tmp_path):
+    torch.manual_seed(0)
+    learn = learner(pictures, tmp_path, [], cbs=MixOrCut(0.4))
+    loss = learn.loss_func
+    history = fit(learn, 12, 0.02, tmp_path / "mixed")
+    assert learn.loss_func is loss
+    assert history.valid_loss.iloc[-1] < 0.7 * history.valid_loss.iloc[0]
+
+
+def test_a_recipe_s_settings_leave_out_what_is_switched_off():
+    assert settings_of(Recipe(mixup=0, cut=False, views=0)) == {"px": 128, "epochs": 30, "batch_size": 32, "lr": [1e-3, 4e-3], "shift": 0.1,
+                                                                "stretch": 0.1, "masks": 0.1}
+    assert len({json.dumps(settings_of(recipe)) for recipe in RECIPES.values()}) == len(RECIPES)  # no two are the same
 
 
 # ---- training
