@@ -96,7 +96,8 @@ def test_a_run_tests_on_the_folds_clips_and_leaves_a_row_a_clip(voices, tmp_path
     assert done["trained_on"] == len(voices[0]) - len(table) and done["tested_on"] == "Actor_01 Actor_11 Actor_20 Actor_21"
     assert done["accuracy"] == pytest.approx(100 * accuracy_score(table.truth, table.predicted))
     (folder,) = tmp_path.iterdir()
-    assert {file.name for file in folder.iterdir()} == {"history.csv", "predictions.csv", "run.json"}  # no weights are left
+    left = {"history.csv", "model.safetensors", "predictions.csv", "run.json", "settings.json"}
+    assert {file.name for file in folder.iterdir()} == left  # no optimizer
 
 
 def test_what_is_tested_on_is_not_looked_at_before_training_is_over(voices, tmp_path):
