@@ -19,6 +19,9 @@ from .splits import ACTORS, folds_of
 from .training import FINAL, RECIPES, fit, imagenet_weights, learner_for, save_model, settings_of, write_text
 
 
+RUN = ["split", "fold", "seed"]  # what tells the runs of a recipe apart
+
+
 def train_and_test(clips: pd.DataFrame, split: str, fold: int, tess: bool, validate: bool = False) -> tuple[set[str], set[str]]:
     """Clips (names) to train on and to test on; `fold` counts from 1, `tess`: train on TESS too.
 
@@ -68,7 +71,7 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     set_seed(1000 * seed)  # the views are drawn at random
     table = predict_clips(learn, clips, settings.views)
     measured = scores(table).loc["all"]
-    save_model(learn, folder, picture_px=settings.px)
+    save_model(learn, folder, picture_px=settings.px, picture_width=settings.width)
     write_text(folder / "predictions.csv", table.to_csv(index=False))
     write_text(folder / "history.csv", history.to_csv(index=False))
     run = {**what, "tested_on": " ".join(sorted(table.speaker.unique())), "weights": weights, "accuracy": measured.accuracy, "uar": measured.uar,
@@ -104,16 +107,23 @@ def with_temperatures(runs: pd.DataFrame, tables: dict) -> pd.DataFrame:
     return runs.assign(temperature=found)
 
 
-def add_rows(file: Path, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """`table`, and the rows that `file` holds already unless their `keys` are in `table`: other machines' runs are kept."""
-    if file.exists():
-        known = pd.read_csv(file)
-        table = pd.concat([known[~known.set_index(keys).index.isin(table.set_index(keys).index)], table])
-    return table.sort_values([*keys, *(["clip"] if "clip" in table else [])], ignore_index=True)
+def recorded(results: Path) -> tuple[pd.DataFrame, dict[tuple, pd.DataFrame]]:
+    """The runs that the tables in `results` hold, other machines' among them, as `finished` gives them: not calibrated."""
+    if not (results / "runs.csv").exists():
+        return pd.DataFrame(), {}
+    runs = pd.read_csv(results / "runs.csv")
+    answers = dict(list(pd.read_csv(results / "predictions.csv.gz").groupby(RUN)))
+    return runs, {run.Index: calibrate(answers[run.split, run.fold, run.seed], 1 / run.temperature) for run in runs.itertuples()}
+
+
+def newest(new: pd.DataFrame, old: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The rows of both, sorted; of two with the same `keys` the one in `new`."""
+    both = pd.concat([table for table in (new, old) if len(table)] or [new])
+    return both.drop_duplicates(keys).sort_values(keys)
 
 
 def collect(folder: Path, results: Path, recipe: str) -> None:
-    """Bring the tables that notebook 06 reads up to date with all finished runs below `folder`.
+    """Bring the tables that notebook 06 reads up to date with all finished runs below `folder`; other machines' runs stay.
 
     `ablation.csv` has the validation runs. `runs.csv` and `predictions.csv.gz` have the others, of `recipe` as it is now;
     the probabilities are calibrated.
@@ -122,17 +132,17 @@ def collect(folder: Path, results: Path, recipe: str) -> None:
     now = [json.dumps(settings_of(settings)) for settings in (RECIPES[recipe], replace(RECIPES[recipe], tess=True))]
     kept = [name for name in runs if name not in ("validation", "spectrogram", "data")]
     figures = {"accuracy": 4, "uar": 4, "minutes": 1, "temperature": 4}
-    tried = add_rows(results / "ablation.csv", runs.loc[runs.validation, kept].round(figures), ["recipe", "settings", "split", "fold", "seed"])
-    write_text(results / "ablation.csv", tried.to_csv(index=False))
-    tested = with_temperatures(runs[(runs.recipe == recipe) & ~runs.validation & runs.settings.isin(now)], tables)
-    keys = ["split", "fold", "seed"]
-    table = add_rows(results / "runs.csv", tested[[*kept, "temperature"]].round(figures), keys)
-    table = table[table.settings.isin(now)]
-    answers = [calibrate(tables[run.Index], run.temperature).round({e: 6 for e in EMOTIONS}).assign(split=run.split, fold=run.fold, seed=run.seed)
-               for run in tested.itertuples()]
-    if answers:
-        answers = add_rows(results / "predictions.csv.gz", pd.concat(answers)[[*keys, "clip", "speaker", "truth", *EMOTIONS]], keys)
-        answers = answers[answers.set_index(keys).index.isin(table.set_index(keys).index)]
+    ablation = results / "ablation.csv"
+    tried = newest(runs.loc[runs.validation, kept].round(figures), pd.read_csv(ablation) if ablation.exists() else pd.DataFrame(), ["recipe", "settings", *RUN])
+    write_text(ablation, tried.to_csv(index=False))
+    tested, (known, answers) = runs.loc[(runs.recipe == recipe) & ~runs.validation, kept], recorded(results)
+    tables |= {-1 - i: table for i, table in answers.items()}  # below zero, so that no number stands for two runs
+    known.index = [-1 - i for i in known.index]
+    table = newest(tested, known, RUN)
+    table = with_temperatures(table[table.settings.isin(now)], tables).round(figures)
+    if len(table):
+        answers = pd.concat([calibrate(tables[run.Index], run.temperature).assign(split=run.split, fold=run.fold, seed=run.seed) for run in table.itertuples()])
+        answers = answers[[*RUN, "clip", "speaker", "truth", *EMOTIONS]].round({e: 6 for e in EMOTIONS}).sort_values([*RUN, "clip"])
         answers.to_csv(results / "predictions.part", index=False, compression={"method": "gzip", "mtime": 0})
         os.replace(results / "predictions.part", results / "predictions.csv.gz")
         write_text(results / "runs.csv", table.to_csv(index=False))

@@ -71,10 +71,10 @@ def mel_picture(samples: np.ndarray, settings: PictureSettings = PictureSettings
     return np.round(255 * (1 + decibels[::-1] / settings.top_db)).astype(np.uint8)
 
 
-def squeezed(picture: str | Path | np.ndarray, px: int) -> Image.Image:
-    """The whole of a picture (a file or a `mel_picture`) in px x px pixels: what the network gets to see."""
+def squeezed(picture: str | Path | np.ndarray, px: int, width: int | None = None) -> Image.Image:
+    """The whole of a picture (a file or a `mel_picture`) in px x px pixels, or width x px: what the network gets to see."""
     image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else Image.open(picture)
-    return image.convert("RGB").resize((px, px), Image.Resampling.BILINEAR)
+    return image.convert("RGB").resize((width or px, px), Image.Resampling.BILINEAR)
 
 
 def picture_key(md5: str, settings: PictureSettings) -> str:

@@ -162,8 +162,9 @@ class MixOrCut(MixUp):
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained. The defaults are the series' recipe; what was tried besides is in `RECIPES`."""
-    px: int = 128  # pixels, of the squeezed picture
-    epochs: int = 30
+    px: int = 64  # rows of the squeezed picture
+    width: int = 224  # its columns: time is worth more of them than pitch
+    epochs: int = 24
     batch_size: int = 32
     lr: tuple[float, float] = (1e-3, 4e-3)  # lowest and highest layers
     tess: bool = False  # an eighth of TESS an epoch beside RAVDESS
@@ -184,10 +185,12 @@ RECIPES = {  # the best one, and what was tried on the way to it, a change at a 
     "microphone": replace(BEST, microphone=0.5),
     "no-cut": replace(BEST, cut=False),
     "no-mixing": replace(BEST, mixup=0.0),
+    "96-px-square": replace(BEST, px=96, width=96),
     "96-px": replace(BEST, px=96),
-    "144-px": replace(BEST, px=144),
-    "15-epochs": replace(BEST, epochs=15),
-    "60-epochs": replace(BEST, epochs=60),
+    "32-px": replace(BEST, px=32),
+    "384-wide": replace(BEST, width=384),
+    "12-epochs": replace(BEST, epochs=12),
+    "48-epochs": replace(BEST, epochs=48),
     "slow": replace(BEST, lr=(2.5e-4, 1e-3)),
     "tess": replace(BEST, tess=True),
     "masks": replace(BEST, masks=0.2),
@@ -195,7 +198,7 @@ RECIPES = {  # the best one, and what was tried on the way to it, a change at a 
     "pitch": replace(BEST, pitch=0.1),
     "equalizer": replace(BEST, equalizer=6.0),
     "one-view": replace(BEST, views=0),
-    "quick": replace(BEST, px=48, epochs=3, views=0),
+    "quick": replace(BEST, px=48, width=48, epochs=3, views=0),
 }
 FINAL = {"real": "best", "demo": "quick"}  # whose results notebook 06 shows, for each corpus
 
@@ -220,7 +223,7 @@ def learner_for(recipe: Recipe, pictures: Path, train: set[str], test: set[str],
         return [picture for picture in picture_files(folder) if picture.stem in train | test]
 
     block = DataBlock(blocks=(ImageBlock, CategoryBlock(vocab=EMOTIONS, sort=False)), get_items=items, get_y=parent_label,
-                      get_x=lru_cache(maxsize=None)(partial(squeezed, px=recipe.px)), splitter=split_by_clip(test),
+                      get_x=lru_cache(maxsize=None)(partial(squeezed, px=recipe.px, width=recipe.width)), splitter=split_by_clip(test),
                       batch_tfms=[ShiftAndStretch(recipe.shift, recipe.stretch, recipe.pitch), SpecAugment(size=recipe.masks),
                                   *([Equalizer(recipe.equalizer)] if recipe.equalizer else []),
                                   *([Microphone(recipe.microphone)] if recipe.microphone else []),
@@ -238,7 +241,7 @@ def learner_for(recipe: Recipe, pictures: Path, train: set[str], test: set[str],
 
 
 class BFloat16(Callback):
-    """Forward pass in bfloat16 on a CPU, which fastai's `MixedPrecision` leaves out. Pays on CPUs with AMX only."""
+    """Forward pass in bfloat16 on a CPU, which fastai's `MixedPrecision` leaves out. Pays where the CPU multiplies bfloat16 in hardware."""
     def before_fit(self):
         self.after_fit()  # a fit that was interrupted never came to its end
         self.learn.model.forward = torch.autocast("cpu", torch.bfloat16)(self.learn.model.forward)
@@ -252,7 +255,7 @@ class BFloat16(Callback):
 
 def speed_callbacks() -> list[Callback]:
     """The fastai callbacks that make training quick on the device that was found (none are needed on Apple's)."""
-    return {"cuda": [MixedPrecision(), ChannelsLast()], "amx": [BFloat16(), ChannelsLast()], "cpu": [ChannelsLast()]}.get(find_device()[0], [])
+    return {"cuda": [MixedPrecision(), ChannelsLast()], "bf16": [BFloat16(), ChannelsLast()], "cpu": [ChannelsLast()]}.get(find_device()[0], [])
 
 
 # ---- runs that survive being stopped

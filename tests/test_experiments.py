@@ -15,7 +15,7 @@ from emotion_helpers.pictures import render
 from emotion_helpers.splits import SPLITS, folds_of
 from emotion_helpers.training import RECIPES, Recipe, settings_of
 
-TINY = Recipe(px=32, epochs=1, batch_size=16, lr=(2e-3, 2e-3), mixup=0, views=0)
+TINY = Recipe(px=32, width=32, epochs=1, batch_size=16, lr=(2e-3, 2e-3), mixup=0, views=0)
 
 
 @pytest.fixture(autouse=True)
@@ -238,6 +238,22 @@ def test_runs_of_another_machine_stay_in_the_tables_and_those_of_an_older_recipe
     evaluate("luna", corpus="demo")
     assert pd.read_csv(results / "runs.csv").groupby("split").size().to_dict() == {"luna": 5}
     assert set(pd.read_csv(results / "predictions.csv.gz").split) == {"luna"}
+
+
+def test_folds_evaluated_on_two_machines_give_the_tables_of_one(project, tmp_path):
+    _, results = project
+
+    def tables():
+        return pd.read_csv(results / "runs.csv"), pd.read_csv(results / "predictions.csv.gz")
+
+    evaluate("emobox", corpus="demo")
+    on_one = tables()
+    shutil.rmtree(tmp_path / "models")
+    evaluate("emobox", corpus="demo", folds=[4, 5, 6])
+    shutil.rmtree(tmp_path / "models/demo/experiments")  # the other machine has the tables only
+    evaluate("emobox", corpus="demo", folds=[1, 2, 3])
+    for one, two in zip(on_one, tables()):
+        pd.testing.assert_frame_equal(one, two, atol=1e-4)  # the temperatures of all folds too
 
 
 def test_a_runs_temperature_does_not_depend_on_its_own_answers(project, all_clips, tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from emotion_helpers.clips import EMOTIONS, find_clips, read_clip
 from emotion_helpers.demo import write_demo_clip
-from emotion_helpers.pictures import PictureSettings, mel_picture, picture_files, render
+from emotion_helpers.pictures import PictureSettings, mel_picture, picture_files, render, squeezed
 
 RATE, HOP, BANDS = 22_050, 153, 288
 SMALL = PictureSettings(sample_rate=8_000, n_fft=512, win_lengths=(128, 256, 512), hop_length=100, width=48, n_mels=24, fmax=4_000.0)
@@ -243,3 +243,13 @@ def test_a_picture_of_the_readers_own_is_an_error_that_says_to_move_it(tmp_path,
 def test_pictures_are_in_one_order_on_every_machine(tmp_path, clips):
     render(clips, tmp_path, SMALL, n_jobs=1)
     assert [p.stem for p in picture_files(tmp_path, SMALL)] == sorted(clips["clip"])
+
+
+@pytest.mark.parametrize("size, rows, columns", [(dict(px=64), 64, 64), (dict(px=64, width=192), 64, 192)])
+def test_a_squeezed_picture_shows_the_whole_of_it(size, rows, columns):
+    quarters = np.zeros((288, 432, 3), np.uint8)
+    quarters[:144, 216:], quarters[144:, :216], quarters[144:, 216:] = 80, 160, 240
+    small = np.asarray(squeezed(quarters, **size)).astype(float)
+    assert small.shape == (rows, columns, 3)
+    halves = small.reshape(2, rows // 2, 2, columns // 2, 3).mean((1, 3, 4))
+    assert halves == pytest.approx(np.array([[0, 80], [160, 240]]), abs=3)
