@@ -29,7 +29,8 @@ PUBLISHED = (
 
 def predict_clips(learn, clips: pd.DataFrame, views: int = 0) -> pd.DataFrame:
     """One prediction of a fastai learner's whole validation set: a row a clip with clip, corpus, speaker, truth, predicted
-    and a probability for each emotion, the mean over so many augmented `views` of its picture (0: the picture as it is)."""
+    and a probability for each emotion: three quarters of the mean over so many augmented `views` of its picture and one
+    quarter of the picture as it is (0 views: the picture as it is)."""
     probabilities, _ = learn.tta(ds_idx=1, n=views) if views else learn.get_preds(ds_idx=1)
     names = [picture.stem for picture in learn.dls.valid_ds.items]
     known = clips.set_index("clip").loc[names, ["corpus", "speaker", "emotion"]].rename(columns={"emotion": "truth"})

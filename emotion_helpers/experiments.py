@@ -111,8 +111,9 @@ def recorded(results: Path) -> tuple[pd.DataFrame, dict[tuple, pd.DataFrame]]:
     """The runs that the tables in `results` hold, other machines' among them, as `finished` gives them: not calibrated."""
     if not (results / "runs.csv").exists():
         return pd.DataFrame(), {}
-    runs = pd.read_csv(results / "runs.csv")
     answers = dict(list(pd.read_csv(results / "predictions.csv.gz").groupby(RUN)))
+    runs = pd.read_csv(results / "runs.csv")
+    runs = runs[[key in answers for key in zip(*(runs[name] for name in RUN))]]  # a stop may have come between the two files
     return runs, {run.Index: calibrate(answers[run.split, run.fold, run.seed], 1 / run.temperature) for run in runs.itertuples()}
 
 
@@ -135,17 +136,17 @@ def collect(folder: Path, results: Path, recipe: str) -> None:
     ablation = results / "ablation.csv"
     tried = newest(runs.loc[runs.validation, kept].round(figures), pd.read_csv(ablation) if ablation.exists() else pd.DataFrame(), ["recipe", "settings", *RUN])
     write_text(ablation, tried.to_csv(index=False))
-    tested, (known, answers) = runs.loc[(runs.recipe == recipe) & ~runs.validation, kept], recorded(results)
+    tested, (known, answers) = runs.loc[(runs.recipe == recipe) & ~runs.validation & runs.settings.isin(now), kept], recorded(results)
     tables |= {-1 - i: table for i, table in answers.items()}  # below zero, so that no number stands for two runs
     known.index = [-1 - i for i in known.index]
-    table = newest(tested, known, RUN)
-    table = with_temperatures(table[table.settings.isin(now)], tables).round(figures)
+    table = with_temperatures(newest(tested, known[known.settings.isin(now)] if len(known) else known, RUN), tables).round(figures)
     if len(table):
         answers = pd.concat([calibrate(tables[run.Index], run.temperature).assign(split=run.split, fold=run.fold, seed=run.seed) for run in table.itertuples()])
         answers = answers[[*RUN, "clip", "speaker", "truth", *EMOTIONS]].round({e: 6 for e in EMOTIONS}).sort_values([*RUN, "clip"])
         answers.to_csv(results / "predictions.part", index=False, compression={"method": "gzip", "mtime": 0})
-        os.replace(results / "predictions.part", results / "predictions.csv.gz")
-        write_text(results / "runs.csv", table.to_csv(index=False))
+        table.to_csv(results / "runs.part", index=False)
+        os.replace(results / "predictions.part", results / "predictions.csv.gz")  # both are whole before either is in place
+        os.replace(results / "runs.part", results / "runs.csv")
 
 
 def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str = "real", folds: list[int] | None = None, validate: bool = False,
@@ -166,6 +167,8 @@ def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str 
         print(f"{row.clip}: no picture, so it is left out: {row.reason}")
     clips = clips[~clips["clip"].isin(report.loc[report.status == "failed", "clip"])]
     folds = folds or range(1, 1 + len(folds_of(clips, split)))
+    for fold in folds:
+        train_and_test(clips, split, fold, True, validate)  # raises before anything is trained
     print(f"{split}, recipe {recipe}, {find_device()[1]}: {seeds} seed(s) of {len(folds)} fold(s)")
     done = []
     for seed in range(1, 1 + seeds):

@@ -161,7 +161,7 @@ class MixOrCut(MixUp):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. The defaults are the series' recipe; what was tried besides is in `RECIPES`."""
+    """How a network is trained. The defaults are the series' recipe; others are in `RECIPES`."""
     px: int = 64  # rows of the squeezed picture
     width: int = 224  # its columns: time is worth more of them than pitch
     epochs: int = 24
@@ -180,7 +180,7 @@ class Recipe:
 
 
 BEST = Recipe()
-RECIPES = {  # the best one, and what was tried on the way to it, a change at a time
+RECIPES = {  # the best one, and others to try, each a change to it
     "best": BEST,
     "microphone": replace(BEST, microphone=0.5),
     "no-cut": replace(BEST, cut=False),

@@ -266,7 +266,16 @@ def test_a_runs_temperature_does_not_depend_on_its_own_answers(project, all_clip
     assert after[0] == before[0] and (after[1:] != before[1:]).all()
 
 
-@pytest.mark.parametrize("wrong, said", [(dict(recipe="bets"), "recipe 'bets'.*best"), (dict(seeds=0), "0 seeds")])
+def test_a_run_of_an_older_recipe_that_lies_beside_does_not_hide_the_new_one(project, all_clips, tmp_path, monkeypatch):
+    _, results = project
+    monkeypatch.setitem(RECIPES, "quick", replace(RECIPES["quick"], epochs=99))
+    write_run(tmp_path / "models/demo/experiments/a-before", all_clips[all_clips.speaker == "Actor_01"], "quick", "emobox", 1, 1)
+    monkeypatch.setitem(RECIPES, "quick", replace(RECIPES["quick"], epochs=3))
+    evaluate("emobox", corpus="demo", folds=[1])
+    assert len(pd.read_csv(results / "runs.csv")) == 1 and pd.read_csv(results / "predictions.csv.gz").speaker.nunique() == 4
+
+
+@pytest.mark.parametrize("wrong, said", [(dict(recipe="bets"), "recipe 'bets'.*best"), (dict(seeds=0), "0 seeds"), (dict(folds=[1, 9]), "no fold 9")])
 def test_a_wrong_argument_is_an_error_before_anything_is_trained(project, wrong, said):
     with pytest.raises(ValueError, match=said):
         evaluate("emobox", corpus="demo", **wrong)

@@ -11,6 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from nbclient import NotebookClient
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -125,8 +126,8 @@ def printed(notebook):
     return "\n".join(said)
 
 
-def test_there_are_five_notebooks():
-    assert [path.name[:3] for path in NOTEBOOKS] == ["01-", "02-", "03-", "04-", "05-"]
+def test_there_are_six_notebooks():
+    assert [path.name[:3] for path in NOTEBOOKS] == ["01-", "02-", "03-", "04-", "05-", "06-"]
 
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -176,3 +177,33 @@ def test_readme_quotes_the_results_that_notebook_04_wrote():
     assert len(wide) == 5 and not wide.isna().any(axis=None)
     for (run, px, epochs), row in wide.iterrows():
         assert f"| {run} | {px} | {epochs} | {row['all']:.1f} | {row.ravdess:.1f} | {row.tess:.1f} |" in (ROOT / "README.md").read_text()
+
+
+def test_readme_quotes_the_strangers_of_the_tables():
+    runs = pd.read_csv(ROOT / "notebooks/results/runs.csv")
+    for split, part in runs.groupby("split"):
+        folds = part.groupby("fold")[["accuracy", "uar"]].mean()
+        figures = f"{folds.accuracy.mean():.1f} | {folds.uar.mean():.1f} | {folds.accuracy.min():.1f} to {folds.accuracy.max():.1f}"
+        assert f"| {split} | {len(folds)} | {part.seed.nunique()} | {figures} |" in (ROOT / "README.md").read_text()
+
+
+def test_every_run_in_the_tables_has_an_answer_for_each_of_its_clips_and_the_accuracy_that_it_says():
+    runs, table = (pd.read_csv(ROOT / "notebooks/results" / name) for name in ("runs.csv", "predictions.csv.gz"))
+    emotions = [name for name in table if name not in ("split", "fold", "seed", "clip", "speaker", "truth")]
+    right = 100 * (table[emotions].idxmax(axis=1) == table.truth)
+    measured = right.groupby([table.split, table.fold, table.seed]).agg(["size", "mean"])
+    said = runs.set_index(["split", "fold", "seed"])
+    assert list(measured.index) == list(said.index) and list(measured["size"]) == list(said.clips)
+    assert measured["mean"].to_numpy() == pytest.approx(said.accuracy.to_numpy(), abs=1e-3)
+
+
+def test_the_tables_reproduce_every_number_printed_in_notebook_06():
+    committed, fresh = read(NOTEBOOKS[5]), read(NOTEBOOKS[5])
+    for notebook in (committed, fresh):  # without the cell that plays clips: they are not in the repository
+        notebook.cells = [cell for cell in notebook.cells if "play(row.path" not in cell.source]
+    NotebookClient(fresh, timeout=300, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+
+    def said(notebook):
+        return [line for line in printed(notebook).splitlines() if not line.startswith("Device:")]
+
+    assert said(fresh) == said(committed) and len(said(fresh)) > 100
