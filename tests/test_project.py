@@ -207,4 +207,4 @@ def test_the_tables_reproduce_every_number_printed_in_notebook_06():
         texts = [output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs(notebook)]
         return [line for text in texts for line in text.splitlines() if not line.startswith("Device:")]
 
-    assert said(fresh) == said(committed) and len(said(fresh)) > 100
+    assert said(fresh) == said(committed) and len(said(fresh)) > 50  # lines

@@ -276,8 +276,8 @@ def test_training_with_mixing_learns_and_leaves_validation_and_the_loss_alone(pi
 
 
 def test_a_recipe_s_settings_leave_out_what_is_switched_off():
-    assert settings_of(Recipe(mixup=0, cut=False, views=0)) == {"px": 128, "epochs": 30, "batch_size": 32, "lr": [1e-3, 4e-3], "shift": 0.1,
-                                                                "stretch": 0.1, "masks": 0.1}
+    assert settings_of(Recipe(mixup=0, cut=False, views=0)) == {"px": 64, "width": 224, "epochs": 24, "batch_size": 32, "lr": [1e-3, 4e-3],
+                                                                "shift": 0.1, "stretch": 0.1, "masks": 0.1}
     assert len({json.dumps(settings_of(recipe)) for recipe in RECIPES.values()}) == len(RECIPES)  # no two are the same
 
 
