@@ -1,5 +1,6 @@
-"""Command line: `python -m emotion_helpers tutorial --corpus demo`, `python -m emotion_helpers evaluate --split emobox`."""
+"""Command line: `python -m emotion_helpers tutorial`, `... evaluate --split emobox`, `... train`, `... predict clip.wav`."""
 import argparse
+import sys
 
 from .notebooks import run_tutorial
 from .splits import SPLITS
@@ -19,10 +20,29 @@ def main() -> None:
     evaluation.add_argument("--validate", action="store_true", help="leave the fold alone and test on other speakers: to choose recipes")
     evaluation.add_argument("--corpus", choices=["demo", "real"], default="real", help="synthetic demo voices, or RAVDESS and TESS")
     evaluation.add_argument("--data", help="a folder that holds your RAVDESS and TESS already")
+    training = commands.add_parser("train", help="train the network that answers about your recordings; continues where it stopped")
+    training.add_argument("--corpus", choices=["demo", "real"], default="real", help="synthetic demo voices (a minute), or RAVDESS")
+    training.add_argument("--data", help="a folder that holds your RAVDESS and TESS already")
+    prediction = commands.add_parser("predict", help="which emotion is in a recording")
+    prediction.add_argument("paths", nargs="+", metavar="recording", help="a sound file, or a folder of them")
+    prediction.add_argument("--model", help="a folder with model.safetensors; the one that `train` made unless you say so")
+    prediction.add_argument("--json", action="store_true", dest="as_json", help="print all there is as JSON")
+    prediction.add_argument("--timeline", metavar="PNG", help="draw one recording's waveform, spectrogram and emotions into this file")
+    prediction.add_argument("--csv", default="emotions.csv", help="where the table goes if there are several recordings (emotions.csv)")
     args = vars(parser.parse_args())
-    if args.pop("command") == "evaluate":
-        from .experiments import evaluate  # not above: it loads torch, which takes seconds
+    command = args.pop("command")  # imports not above: torch takes seconds
+    if command == "evaluate":
+        from .experiments import evaluate
         evaluate(**args)
+    elif command == "train":
+        from .experiments import train_final
+        print(f"The network is in {train_final(**args)}; now: python -m emotion_helpers predict RECORDING")
+    elif command == "predict":
+        from .prediction import predict_files
+        try:
+            sys.exit(1 if predict_files(**args) else 0)
+        except (OSError, ValueError) as error:
+            sys.exit(str(error))
     else:
         run_tutorial(**args)
 

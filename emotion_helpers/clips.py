@@ -57,16 +57,20 @@ def parse_name(path: str | Path) -> dict:
     raise ClipError(f"{path}: neither a RAVDESS nor a TESS file name")
 
 
+def refuse_truncated(path: Path) -> None:
+    """Raises `ClipError` for a wav or aiff file that is shorter than its header says: libsndfile reads what is left without a word."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    order = {b"RIFF": "little", b"FORM": "big"}.get(head[:4])  # wav, aiff
+    if order and path.stat().st_size < int.from_bytes(head[4:8], order) < 2**32 - 1:
+        raise ClipError(f"{path}: the file ends before its header says; copy or download it again")
+
+
 def probe(path: str | Path) -> dict:
     """Length [s], rate [Hz], channels, container and md5 of an audio file, without decoding it. Raises `ClipError`."""
     path = Path(path)
+    refuse_truncated(path)
     with open(path, "rb") as file:
-        head = file.read(12)
-        # libsndfile reads what is left of a truncated file without a word, so compare the header with the size.
-        order = {b"RIFF": "little", b"FORM": "big"}.get(head[:4])  # wav, aiff
-        if order and path.stat().st_size < int.from_bytes(head[4:8], order) < 2**32 - 1:
-            raise ClipError(f"{path}: the file ends before its header says; copy or download it again")
-        file.seek(0)
         md5 = hashlib.file_digest(file, "md5").hexdigest()
     try:
         info = sf.info(path)

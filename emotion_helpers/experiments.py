@@ -71,7 +71,7 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     set_seed(1000 * seed)  # the views are drawn at random
     table = predict_clips(learn, clips, settings.views)
     measured = scores(table).loc["all"]
-    save_model(learn, folder, picture_px=settings.px, picture_width=settings.width)
+    save_model(learn, folder, picture_px=settings.px, picture_width=settings.width, recipe=settings_of(settings))
     write_text(folder / "predictions.csv", table.to_csv(index=False))
     write_text(folder / "history.csv", history.to_csv(index=False))
     run = {**what, "tested_on": " ".join(sorted(table.speaker.unique())), "weights": weights, "accuracy": measured.accuracy, "uar": measured.uar,
@@ -149,6 +149,17 @@ def collect(folder: Path, results: Path, recipe: str) -> None:
         os.replace(results / "runs.part", results / "runs.csv")
 
 
+def rendered(corpus: str, data: str | None) -> tuple[pd.DataFrame, Path]:
+    """The corpus's clips that can be used, and the folder with all their pictures; says which clips cannot."""
+    os.environ.setdefault("TORCH_HOME", str(ROOT / "models" / "torch"))  # as the notebooks do
+    clips, _ = find_clips(get_corpora(corpus, data))
+    pictures = ROOT / "data" / "pictures" / corpus
+    report = render(clips, pictures)
+    for row in report[report.status == "failed"].itertuples():
+        print(f"{row.clip}: no picture, so it is left out: {row.reason}")
+    return clips[~clips["clip"].isin(report.loc[report.status == "failed", "clip"])], pictures
+
+
 def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str = "real", folds: list[int] | None = None, validate: bool = False,
              data: str | None = None) -> pd.DataFrame:
     """Train and test `recipe` on each fold of `split` with `seeds` seeds, print each result, and write the tables.
@@ -159,13 +170,8 @@ def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str 
     recipe = recipe or FINAL[corpus]
     if recipe not in RECIPES or seeds < 1:
         raise ValueError(f"recipe {recipe!r}, {seeds} seeds: the recipes are {', '.join(RECIPES)}, and at least one seed is needed")
-    os.environ.setdefault("TORCH_HOME", str(ROOT / "models" / "torch"))  # as the notebooks do
-    clips, _ = find_clips(get_corpora(corpus, data))
-    pictures, folder, results = ROOT / "data" / "pictures" / corpus, ROOT / "models" / corpus / "experiments", results_folder(corpus)
-    report = render(clips, pictures)
-    for row in report[report.status == "failed"].itertuples():
-        print(f"{row.clip}: no picture, so it is left out: {row.reason}")
-    clips = clips[~clips["clip"].isin(report.loc[report.status == "failed", "clip"])]
+    clips, pictures = rendered(corpus, data)
+    folder, results = ROOT / "models" / corpus / "experiments", results_folder(corpus)
     folds = folds or range(1, 1 + len(folds_of(clips, split)))
     for fold in folds:
         train_and_test(clips, split, fold, True, validate)  # raises before anything is trained
@@ -181,3 +187,20 @@ def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str 
     table = pd.DataFrame(done)
     print(f"mean of {len(table)} runs: {table.accuracy.mean():.1f} %, UAR {table.uar.mean():.1f}; tables in {results}")
     return table
+
+
+def train_final(corpus: str = "real", data: str | None = None) -> Path:
+    """Train the network that answers about any recording (`prediction`): the corpus's recipe in `FINAL`, on every RAVDESS clip.
+
+    No clip is left to test it on: what it is worth on strangers say the runs of `emobox`, whose temperature it takes (the median).
+    Returns the model's folder, models/<corpus>/final. A finished one is kept; a stopped one continues.
+    """
+    folder, settings = ROOT / "models" / corpus / "final", RECIPES[FINAL[corpus]]
+    clips, pictures = rendered(corpus, data)
+    learn = learner_for(settings, pictures, set(clips.loc[clips.corpus == "ravdess", "clip"]), set(), 1000, corpus == "real")
+    weights = imagenet_weights() if corpus == "real" else "random"
+    fit(learn, settings.epochs, slice(*settings.lr), folder / "training", 1000)
+    known, _ = recorded(results_folder(corpus))
+    temperature = known.temperature[known.split == "emobox"].median() if len(known) else 1.0
+    return save_model(learn, folder, corpus=corpus, recipe=settings_of(settings), picture_px=settings.px, picture_width=settings.width,
+                      temperature=round(float(temperature), 4), weights=weights)

@@ -18,11 +18,13 @@ def title(text: str, corpus: str) -> None:
     plt.gcf().suptitle(text + ("  (synthetic demo voices)" if corpus == "demo" else ""), x=0.01, ha="left", fontweight="bold")
 
 
-def show_picture(picture, ax=None, settings: PictureSettings = PictureSettings(), axes: bool = True):
-    """Draw a picture (file or array) with time and mel-spaced frequency on the axes; returns the matplotlib axes."""
+def show_picture(picture, ax=None, settings: PictureSettings = PictureSettings(), axes: bool = True,
+                 seconds: float | None = None):
+    """Draw a picture (file or array) with time (`seconds`; a clip's unless given) and mel-spaced frequency on the axes; returns the
+    matplotlib axes."""
     ax = ax or plt.gca()
     pixels = picture if isinstance(picture, np.ndarray) else np.asarray(Image.open(picture))
-    ax.imshow(pixels, extent=(0, settings.seconds, 0, settings.n_mels), aspect="auto")
+    ax.imshow(pixels, extent=(0, seconds or settings.seconds, 0, settings.n_mels), aspect="auto")
     peaks = mel_filters(settings).argmax(axis=1) * settings.sample_rate / settings.n_fft  # Hz, of each row
     hertz = [100, 500, 1000, 2000, 4000, 8000] if axes else []
     ax.set_yticks(np.interp(hertz, peaks, np.arange(len(peaks)) + 0.5), [f"{f / 1000:g}" for f in hertz])

@@ -16,12 +16,12 @@ from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, Ch
                                LabelSmoothingCrossEntropy, Learner, MixedPrecision, MixUp, Normalize, RandTransform,
                                TensorImage, TfmdDL, accuracy, create_vision_model, imagenet_stats, parent_label, resnet34,
                                set_seed, store_attr, vision_learner)
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .clips import EMOTIONS
 from .device import find_device
-from .pictures import made_with, picture_files, squeezed
+from .pictures import PictureSettings, made_with, picture_files, squeezed
 
 # ---- which pictures are for training
 
@@ -362,13 +362,14 @@ def save_model(learn: Learner, folder: str | Path, **settings) -> Path:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "model.safetensors.part"
-    save_file({name: value.contiguous() for name, value in learn.model.state_dict().items()}, partial)
-    os.replace(partial, folder / "model.safetensors")
     versions = {name: version(name) for name in ("torch", "torchvision", "fastai", "librosa")}
     spectrogram = made_with(learn.dls.train_ds.items[0])  # what the pictures it learnt from say of themselves
     spectrogram.pop("clip_md5", None)
     settings = {"arch": "resnet34", "emotions": EMOTIONS, "spectrogram": spectrogram, **settings, "versions": versions}
+    partial = folder / "model.safetensors.part"
+    weights = {name: value.contiguous() for name, value in learn.model.state_dict().items()}
+    save_file(weights, partial, metadata={"settings": json.dumps(settings)})  # so that weights and settings cannot be mixed up
+    os.replace(partial, folder / "model.safetensors")
     write_text(folder / "settings.json", json.dumps(settings, indent=1))
     return folder
 
@@ -376,16 +377,24 @@ def save_model(learn: Learner, folder: str | Path, **settings) -> Path:
 def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict]:
     """The network (in evaluation mode, on the CPU) and the settings that `save_model` wrote.
 
-    Raises FileNotFoundError naming the file that is missing and ValueError for one that is damaged or does not fit.
+    Raises FileNotFoundError naming the file that is missing and ValueError for one that is damaged, does not fit, or was made
+    with other settings than stand beside it.
     """
     folder = Path(folder)
     for file in (folder / "settings.json", folder / "model.safetensors"):
         if not file.exists():
-            raise FileNotFoundError(f"{file} is missing: run notebook 04, which trains the network and writes it")
+            raise FileNotFoundError(f"{file} is missing: run notebook 04 or `python -m emotion_helpers train`, which train a network and write it")
     try:
-        settings = json.loads((folder / "settings.json").read_text())
-        model = create_vision_model(resnet34, len(settings["emotions"]), pretrained=False, **HEAD)
+        settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            inside = json.loads((file.metadata() or {}).get("settings", "{}"))
+        expected = inside | {"arch": "resnet34", "emotions": list(EMOTIONS)}
+        if other := [f"{name} {settings.get(name)} instead of {expected.get(name)}" for name in sorted({*expected, *settings})
+                     if settings.get(name) != expected.get(name)]:
+            raise ValueError(f"settings.json has {'; '.join(other)}")
+        PictureSettings(**settings["spectrogram"])
+        model = create_vision_model(resnet34, len(EMOTIONS), pretrained=False, **HEAD)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{folder}: not a model of this tutorial, or damaged ({error}). Run notebook 04 again") from error
+    except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+        raise ValueError(f"{folder}: not a model of this tutorial, or damaged ({error}). Run notebook 04 again, or `python -m emotion_helpers train`") from error
     return model.eval(), settings

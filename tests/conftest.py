@@ -37,3 +37,16 @@ def tone():
 def demo_corpus(tmp_path_factory):
     """The whole demo corpus, made once."""
     return make_demo(tmp_path_factory.mktemp("data") / "demo")
+
+
+@pytest.fixture(scope="session")
+def demo_network(demo_corpus, tmp_path_factory):
+    """Folder of the small network that `train --corpus demo` makes, trained once."""
+    from emotion_helpers import experiments  # not above: most tests need no torch
+    root = tmp_path_factory.mktemp("root")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(experiments, "ROOT", root)
+        patched.setattr(experiments, "get_corpora", lambda corpus, data: demo_corpus)
+        patched.setattr(experiments, "results_folder", lambda corpus: root)
+        folder = experiments.train_final("demo")
+    return folder
