@@ -16,7 +16,7 @@ from .device import find_device
 from .evaluation import calibrate, fit_temperature, predict_clips, scores
 from .pictures import PictureSettings, picture_key, render
 from .splits import ACTORS, folds_of
-from .training import FINAL, RECIPES, fit, imagenet_weights, learner_for, save_model, settings_of, write_text
+from .training import FINAL, RECIPES, fit, imagenet_weights, learner_for, load_model, save_model, settings_of, write_model, write_text
 
 
 RUN = ["split", "fold", "seed"]  # what tells the runs of a recipe apart
@@ -50,7 +50,7 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
 
     It holds `run.json`, `predictions.csv` (a row a clip, probabilities as the network gave them), `history.csv` and the
     model, for whoever needs a network that never heard a speaker. A finished run is only read; one that was stopped
-    continues after its last epoch. Returns what `run.json` holds.
+    continues after its last epoch. Returns what `run.json` holds, and the folder.
     """
     settings = RECIPES[recipe]
     if split.startswith("tess"):
@@ -63,7 +63,7 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]  # another recipe under the same name is another run
     folder = folder / f"{recipe}-{split}{'-validation' if validate else ''}-{fold}-seed{seed}-{key}"
     if (folder / "run.json").exists():
-        return json.loads((folder / "run.json").read_text())
+        return {**json.loads((folder / "run.json").read_text()), "folder": folder}
     # Seeds a thousand apart: `fit` counts up from its seed, an epoch at a time.
     learn = learner_for(settings, pictures, train, test, 1000 * seed, pretrained, peek=validate)
     weights = imagenet_weights() if pretrained else "random"
@@ -79,7 +79,7 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     write_text(folder / "run.json", json.dumps(run, indent=1))
     for old in folder.glob("training*"):  # weights and optimizer: a quarter of a gigabyte
         shutil.rmtree(old, ignore_errors=True)
-    return run
+    return {**run, "folder": folder}
 
 
 def finished(folder: Path) -> tuple[pd.DataFrame, dict[tuple, pd.DataFrame]]:
@@ -190,17 +190,15 @@ def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str 
 
 
 def train_final(corpus: str = "real", data: str | None = None) -> Path:
-    """Train the network that answers about any recording (`prediction`): the corpus's recipe in `FINAL`, on every RAVDESS clip.
+    """Train the network that answers about any recording (`prediction`), and write it into models/<corpus>/final; returns that folder.
 
-    No clip is left to test it on: what it is worth on strangers say the runs of `emobox`, whose temperature it takes (the median).
-    Returns the model's folder, models/<corpus>/final. A finished one is kept; a stopped one continues.
+    It is the one that `evaluate` trains first: the corpus's recipe in `FINAL`, EmoBox's fold 1. So four actors stay strangers to it, whom
+    notebooks 07 and 08 ask about. Its temperature is the run's in the tables of results, or 1 while there is none.
     """
-    folder, settings = ROOT / "models" / corpus / "final", RECIPES[FINAL[corpus]]
     clips, pictures = rendered(corpus, data)
-    learn = learner_for(settings, pictures, set(clips.loc[clips.corpus == "ravdess", "clip"]), set(), 1000, corpus == "real")
-    weights = imagenet_weights() if corpus == "real" else "random"
-    fit(learn, settings.epochs, slice(*settings.lr), folder / "training", 1000)
+    run = run_fold(clips, pictures, ROOT / "models" / corpus / "experiments", FINAL[corpus], "emobox", 1, 1, corpus == "real")
     known, _ = recorded(results_folder(corpus))
-    temperature = known.temperature[known.split == "emobox"].median() if len(known) else 1.0
-    return save_model(learn, folder, corpus=corpus, recipe=settings_of(settings), picture_px=settings.px, picture_width=settings.width,
-                      temperature=round(float(temperature), 4), weights=weights)
+    temperature = known[(known.split == "emobox") & (known.fold == 1) & (known.seed == 1)].temperature if len(known) else []
+    model, settings = load_model(run["folder"])
+    return write_model(ROOT / "models" / corpus / "final", model, settings | {
+        "corpus": corpus, "strangers": run["tested_on"].split(), "temperature": float([1, *temperature][-1])})

@@ -21,6 +21,8 @@ from .plots import COLOURS, show_picture
 from .recordings import HOP, STEP, levels, mono_blocks, overview, pieces, share_at_peak, voiced, windows
 from .training import ShiftAndStretch, SpecAugment, load_model, write_text
 
+MEAN, STD = imagenet_stats
+VIEWS = 4  # half of evaluation's: an answer takes half the time
 QUIET = 1e-3  # peak (-60 dB) below which 16 bits leave too few steps to go by
 FLAT = 0.005  # share of the samples that stand at the peak: more is clipping
 STEADY = 6.0  # dB between a picture's loud and quiet columns: speech moves more
@@ -38,19 +40,26 @@ class Answer:
     track: pd.DataFrame  # a row a window: start and end [s], and a probability for each emotion
 
 
-def probabilities(picture: np.ndarray, model: torch.nn.Module, settings: dict) -> np.ndarray:
-    """Calibrated probabilities of the emotions for one `mel_picture`, shape (8,): from the picture as it is and from augmented
-    views of it, weighed as in `evaluation.predict_clips`, always the same views."""
-    recipe = settings.get("recipe", {})  # the networks of notebook 04 have no views
+def as_input(picture: np.ndarray, settings: dict) -> torch.Tensor:
+    """A `mel_picture` as the network wants it: squeezed, normalised, shape (1, 3, picture_px, picture_width)."""
     image = np.asarray(squeezed(picture, settings["picture_px"], settings.get("picture_width")), dtype=np.float32) / 255
-    x = torch.from_numpy(image).permute(2, 0, 1)[None].repeat(1 + recipe.get("views", 0), 1, 1, 1)
-    if len(x) > 1:
+    return torch.from_numpy((image - np.float32(MEAN)) / np.float32(STD)).permute(2, 0, 1)[None]
+
+
+def probabilities(picture: np.ndarray, model: torch.nn.Module, settings: dict) -> np.ndarray:
+    """Calibrated probabilities of the emotions for one `mel_picture`, shape (8,): from the picture as it is and from VIEWS augmented
+    views of it, weighed as in `evaluation.predict_clips`, always the same views."""
+    recipe, x = settings.get("recipe", {}), as_input(picture, settings)  # the networks of notebook 04 have no views
+    if recipe.get("views"):
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            x[1:] = SpecAugment(size=recipe.get("masks", 0)).encodes(ShiftAndStretch(recipe.get("shift", 0), recipe.get("stretch", 0)).encodes(TensorImage(x[1:])))
-    mean, std = (torch.tensor(values)[:, None, None] for values in imagenet_stats)
+            views = TensorImage((x * std + mean).repeat(VIEWS, 1, 1, 1))  # from 0 to 1
+            for augment in (ShiftAndStretch(recipe.get("shift", 0), recipe.get("stretch", 0)), SpecAugment(size=recipe.get("masks", 0))):
+                views = augment.encodes(views)
+        x = torch.cat([x, (views.as_subclass(torch.Tensor) - mean) / std])
     with torch.inference_mode():
-        each = model((x - mean) / std).softmax(dim=1)
+        each = model(x).softmax(dim=1)
     answer = 0.25 * each[0] + 0.75 * each[1:].mean(dim=0) if len(each) > 1 else each[0]
     return (answer.clamp(min=1e-12).log() / settings.get("temperature", 1)).softmax(dim=0).numpy()
 

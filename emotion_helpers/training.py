@@ -355,23 +355,26 @@ def imagenet_weights() -> str:
     return f"torchvision's {file.stem}" if digest == "b627a593" else f"a stand-in for {file.stem} (sha256 {digest})"
 
 
+def write_model(folder: Path, model: torch.nn.Module, settings: dict) -> Path:
+    """Write `model.safetensors` and `settings.json` into `folder`, each whole or not at all; returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial, weights = folder / "model.safetensors.part", {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, partial, metadata={"settings": json.dumps(settings)})  # so that weights and settings cannot be mixed up
+    os.replace(partial, folder / "model.safetensors")
+    write_text(folder / "settings.json", json.dumps(settings, indent=1))
+    return folder
+
+
 def save_model(learn: Learner, folder: str | Path, **settings) -> Path:
     """Write `model.safetensors` and `settings.json`: all that is needed to use the network, nothing to execute.
 
     `settings` must hold picture_px and may hold anything JSON can; emotions, spectrogram and versions are added.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     versions = {name: version(name) for name in ("torch", "torchvision", "fastai", "librosa")}
     spectrogram = made_with(learn.dls.train_ds.items[0])  # what the pictures it learnt from say of themselves
     spectrogram.pop("clip_md5", None)
     settings = {"arch": "resnet34", "emotions": EMOTIONS, "spectrogram": spectrogram, **settings, "versions": versions}
-    partial = folder / "model.safetensors.part"
-    weights = {name: value.contiguous() for name, value in learn.model.state_dict().items()}
-    save_file(weights, partial, metadata={"settings": json.dumps(settings)})  # so that weights and settings cannot be mixed up
-    os.replace(partial, folder / "model.safetensors")
-    write_text(folder / "settings.json", json.dumps(settings, indent=1))
-    return folder
+    return write_model(Path(folder), learn.model, settings)
 
 
 def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict]:
