@@ -31,7 +31,7 @@ def test_the_activation_map_is_that_of_pytorch_grad_cam(picture, network, emotio
         (theirs,) = cam(as_input(picture, settings), targets=[ClassifierOutputTarget(EMOTIONS.index(emotion))])
     ours = activations(picture, model, settings, emotion).clip(min=0)  # Grad-CAM keeps what speaks for the emotion only
     assert ours.shape == (3, 7) and ours.max() > ours.min()
-    assert cv2.resize((ours - ours.min()) / (ours.max() - ours.min()), (224, 96)) == pytest.approx(theirs, abs=0.01)
+    assert cv2.resize((ours - ours.min()) / (ours.max() - ours.min()), (224, 96)) == pytest.approx(theirs, abs=0.03)
 
 
 def test_the_maps_mean_is_the_score_but_for_a_constant(demo_corpus, network):
