@@ -1,4 +1,4 @@
-# make tutorial   runs notebooks 01 to 06 on the synthetic demo voices (CORPUS=real: on RAVDESS and TESS)
+# make tutorial   runs all notebooks on the synthetic demo voices (CORPUS=real: on RAVDESS and TESS)
 # make test       runs every test, the notebooks' included
 # make lab        opens JupyterLab
 PYTHON ?= python3

@@ -126,8 +126,8 @@ def printed(notebook):
     return "\n".join(said)
 
 
-def test_there_are_six_notebooks():
-    assert [path.name[:3] for path in NOTEBOOKS] == ["01-", "02-", "03-", "04-", "05-", "06-"]
+def test_there_are_seven_notebooks():
+    assert [path.name[:3] for path in NOTEBOOKS] == ["01-", "02-", "03-", "04-", "05-", "06-", "07-"]
 
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
