@@ -1,11 +1,12 @@
 # make tutorial   runs all notebooks on the synthetic demo voices (CORPUS=real: on RAVDESS and TESS)
 # make test       runs every test, the notebooks' included
 # make lab        opens JupyterLab
+# make app        serves a page on this computer where you speak and see the answer
 PYTHON ?= python3
 CORPUS ?= demo
 BIN := .venv/bin
 
-.PHONY: tutorial test lab
+.PHONY: tutorial test lab app
 
 tutorial: .venv/ready
 	@$(BIN)/python -m emotion_helpers tutorial --corpus $(CORPUS)
@@ -15,6 +16,9 @@ test: .venv/ready
 
 lab: .venv/ready
 	@$(BIN)/jupyter lab notebooks
+
+app: .venv/ready
+	@$(BIN)/python -m emotion_helpers app
 
 # The mark is written last, so an interrupted installation is taken up again, and a finished one is not repeated.
 .venv/ready: requirements.txt

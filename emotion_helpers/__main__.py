@@ -29,6 +29,8 @@ def main() -> None:
     prediction.add_argument("--json", action="store_true", dest="as_json", help="print all there is as JSON")
     prediction.add_argument("--timeline", metavar="PNG", help="draw one recording's waveform, spectrogram and emotions into this file")
     prediction.add_argument("--csv", default="emotions.csv", help="where the table goes if there are several recordings (emotions.csv)")
+    app = commands.add_parser("app", help="speak into the browser: serves a page on this computer only")
+    app.add_argument("--port", type=int, help="7860 or the next free one unless you say so")
     args = vars(parser.parse_args())
     command = args.pop("command")  # imports not above: torch takes seconds
     if command == "evaluate":
@@ -37,6 +39,9 @@ def main() -> None:
     elif command == "train":
         from .experiments import train_final
         print(f"The network is in {train_final(**args)}; now: python -m emotion_helpers predict RECORDING")
+    elif command == "app":
+        from .app import serve
+        serve(**args)
     elif command == "predict":
         from .prediction import predict_files
         try:

@@ -79,11 +79,12 @@ def movement(picture: np.ndarray, top_db: float) -> tuple[float, float]:
     return loud - quiet, np.median(alike) if alike.size else 0.0
 
 
-def predict(path: str | Path, model: torch.nn.Module, settings: dict) -> Answer:
+def predict(path: str | Path, model: torch.nn.Module, settings: dict, longest: float = 7200) -> Answer:
     """What the network says of a recording of any container, rate, number of channels and length; see `Answer`.
 
     A recording whose voice fits into one picture is prepared as in training. A longer one is heard through overlapping windows, and
-    its probabilities are the windows' mean. Raises `ClipError` for a file that is no recording, or shorter than 0.1 s.
+    its probabilities are the windows' mean. Raises `ClipError` for a file that is no recording, shorter than 0.1 s, or
+    longer than `longest` [s].
     """
     pictures = PictureSettings(**settings["spectrogram"])
     rate, loudness = pictures.sample_rate, levels(path, pictures.sample_rate)
@@ -91,6 +92,8 @@ def predict(path: str | Path, model: torch.nn.Module, settings: dict) -> Answer:
     nothing = pd.DataFrame(columns=["start", "end", *EMOTIONS])
     if seconds < MIN_SECONDS:
         raise ClipError(f"{path}: only {1000 * seconds:.0f} ms of sound; at least {MIN_SECONDS} s is needed")
+    if seconds > longest:
+        raise ClipError(f"{path}: {seconds:.0f} s of sound; {longest:.0f} are the limit, so cut it into parts")
     if (peak := loudness.peak.max()) < QUIET:
         how = f"too quiet (peak {20 * np.log10(peak):.0f} dB): record it louder" if peak > 1e-4 else "silence"
         return Answer(str(path), "", how, {}, seconds, nothing)

@@ -40,7 +40,7 @@ def decoded(path: Path) -> Iterator[tuple[np.ndarray, int]]:
             for frame in container.decode(audio=0):
                 yield from ((piece.to_ndarray().T, piece.sample_rate) for piece in as_floats.resample(frame))
     except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"{path}: not a recording that soundfile or PyAV can read ({unreadable}; {error})") from error
+        raise ClipError(f"{path}: not a recording that soundfile or PyAV can read ({unreadable} {error.strerror})") from error
 
 
 def mono_blocks(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:

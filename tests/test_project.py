@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = ["device", "clips", "demo", "corpora", "pictures", "splits", "training", "evaluation", "experiments", "plots", "recordings", "prediction", "explanation", "notebooks", "__main__"]  # the steps
+MODULES = ["device", "clips", "demo", "corpora", "pictures", "splits", "training", "evaluation", "experiments", "plots", "recordings", "prediction", "explanation", "app", "notebooks", "__main__"]  # the steps
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

@@ -1,0 +1,109 @@
+"""Step 10, app: speak or drop a file in the browser, and see the answer, how sure it is, and what it hangs on."""
+import base64
+import html
+import io
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing leaves this machine
+RECORDINGS = tempfile.TemporaryDirectory(prefix="emotions-")  # for this run alone: it goes when the program ends
+os.environ["GRADIO_TEMP_DIR"] = RECORDINGS.name
+import gradio as gr
+import matplotlib.pyplot as plt
+import torch
+
+from .clips import EMOTIONS, ClipError
+from .experiments import train_final
+from .explanation import activations
+from .pictures import PictureSettings, mel_picture
+from .plots import show_map
+from .prediction import Answer, final_model, plot_timeline, predict
+from .recordings import levels, mono_blocks, pieces, voiced, windows
+from .training import load_model
+
+LONGEST = 600  # s
+BIGGEST = "50mb"
+WORTH = ("The network learnt from actors who were asked to sound like this. On voices it never heard it is right for about three clips in "
+         "four; it hears how you sound, not how you feel.")
+DRAWING = threading.Lock()  # pyplot is one for all users
+
+
+def as_html(figure, alt: str) -> str:
+    """A figure as an image inside the page, with words for those who do not see it."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    plt.close(figure)
+    return f'<img alt="{html.escape(alt)}" style="width:100%" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def in_words(answer: Answer) -> str:
+    """One sentence: the emotion and how sure, or why there is none."""
+    if answer.emotion:
+        return f"{answer.emotion}, with {100 * answer.probabilities[answer.emotion]:.0f} %"
+    return f"No answer: {answer.reason}"
+
+
+def clearest_window(path: str, emotion: str, answer: Answer, settings: dict):
+    """The picture of the window in which `emotion` is most probable."""
+    pictures = PictureSettings(**settings["spectrogram"])
+    spans = windows(voiced(levels(path, pictures.sample_rate), pictures.trim_db), pictures)
+    span = spans[answer.track[emotion].to_numpy(float).argmax()]
+    (samples,) = pieces(mono_blocks(path, pictures.sample_rate), [span])
+    return mel_picture(samples, pictures), pictures
+
+
+def ask(path: str | None, model: torch.nn.Module, settings: dict) -> Iterator[tuple[str, dict | None, str, str]]:
+    """What the page shows for a recording: a sentence, the probabilities, the timeline and the activation map (as HTML).
+
+    The first two come at once, the drawings when they are done.
+    """
+    if not path:
+        yield "Record something or drop a sound file.", None, "", ""
+        return
+    try:
+        answer = predict(path, model, settings, longest=LONGEST)
+    except (ClipError, OSError) as error:
+        yield f"This cannot be answered: {str(error).removeprefix(path + ': ')}.", None, "", ""
+        return
+    said, sure = in_words(answer), answer.probabilities or None
+    yield said, sure, "", ""
+    if sure:
+        first = max(sure, key=sure.get)
+        picture, pictures = clearest_window(path, first, answer, settings)
+        with DRAWING:
+            over_time = as_html(plot_timeline(answer, settings), f"Waveform, spectrogram and probabilities over {answer.seconds:.1f} seconds. {said}")
+            figure = plt.figure(figsize=(10, 3))
+            show_map(picture, activations(picture, model, settings, first), settings=pictures).set_title(f"orange: speaks for {first}; purple: against it")
+            yield said, sure, over_time, as_html(figure, f"Spectrogram with the activation map for {first} over it")
+
+
+def build(model: torch.nn.Module, settings: dict) -> gr.Blocks:
+    """The page. Recordings stay in a folder of this run's and are deleted after ten minutes, and when the app stops."""
+    with gr.Blocks(title="Emotions in a voice", analytics_enabled=False, delete_cache=(60, 600)) as page:
+        gr.Markdown("# Emotions in a voice\nSpeak a sentence, or drop a sound file. Nothing leaves this computer.")
+        if settings.get("corpus") == "demo":
+            gr.Markdown("**This network has heard synthetic demo voices only: its answers about people mean nothing.** `python -m emotion_helpers train` trains one on people.")
+        sound = gr.Audio(sources=["microphone", "upload"], type="filepath", label=f"Your voice (up to {LONGEST // 60} minutes)", elem_id="voice", buttons=[])
+        said = gr.Textbox(label="The network says", interactive=False, elem_id="said")
+        sure = gr.Label(label="How probable is each emotion?", show_heading=False, num_top_classes=len(EMOTIONS), elem_id="probabilities")
+        timeline, seen = gr.HTML(label="Over time"), gr.HTML(label="What it hangs on")
+        gr.Markdown(WORTH)
+        sound.change(partial(ask, model=model, settings=settings), sound, [said, sure, timeline, seen], concurrency_limit=2, api_name="ask")
+    return page.queue(max_size=32)
+
+
+def serve(port: int | None = None, block: bool = True):
+    """Serve the page on 127.0.0.1, at `port` or the first free one from 7860 on, until it is stopped; without a trained network one of the demo voices is trained first."""
+    try:
+        folder = final_model()
+    except FileNotFoundError as error:
+        print(f"{error}\nTraining on the demo voices now.")
+        folder = train_final("demo")
+    model, settings = load_model(folder)
+    page = build(model, settings)
+    plain = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"])  # its own fonts come from elsewhere
+    return page, page.launch(server_name="127.0.0.1", server_port=port, max_file_size=BIGGEST, theme=plain, ssr_mode=False, share=False, prevent_thread_lock=not block,
+                             footer_links=[], show_error=False, quiet=not block)
