@@ -29,6 +29,11 @@ def main() -> None:
     prediction.add_argument("--json", action="store_true", dest="as_json", help="print all there is as JSON")
     prediction.add_argument("--timeline", metavar="PNG", help="draw one recording's waveform, spectrogram and emotions into this file")
     prediction.add_argument("--csv", default="emotions.csv", help="where the table goes if there are several recordings (emotions.csv)")
+    for name, what in (("robustness", "how well strangers are recognised with noise, through a telephone, in a room, ..."),
+                       ("adaptation", "what a few clips of a stranger bring for the other clips")):
+        command = commands.add_parser(name, help=what + "; trains the six networks of `evaluate` if need be")
+        command.add_argument("--corpus", choices=["demo", "real"], default="real", help="synthetic demo voices, or RAVDESS and TESS")
+        command.add_argument("--data", help="a folder that holds your RAVDESS and TESS already")
     app = commands.add_parser("app", help="speak into the browser: serves a page on this computer only")
     app.add_argument("--port", type=int, help="7860 or the next free one unless you say so")
     args = vars(parser.parse_args())
@@ -39,6 +44,12 @@ def main() -> None:
     elif command == "train":
         from .experiments import train_final
         print(f"The network is in {train_final(**args)}; now: python -m emotion_helpers predict RECORDING")
+    elif command == "robustness":
+        from .robustness import robustness
+        print(robustness(**args).to_string(index=False))
+    elif command == "adaptation":
+        from .adaptation import adaptation
+        print(adaptation(**args).to_string(index=False))
     elif command == "app":
         from .app import serve
         serve(**args)

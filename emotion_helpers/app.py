@@ -49,7 +49,7 @@ def in_words(answer: Answer) -> str:
 def clearest_window(path: str, emotion: str, answer: Answer, settings: dict):
     """The picture of the window in which `emotion` is most probable."""
     pictures = PictureSettings(**settings["spectrogram"])
-    spans = windows(voiced(levels(path, pictures.sample_rate), pictures.trim_db), pictures)
+    spans = windows(voiced(levels(path, pictures.sample_rate)[0], pictures.trim_db), pictures)
     span = spans[answer.track[emotion].to_numpy(float).argmax()]
     (samples,) = pieces(mono_blocks(path, pictures.sample_rate), [span])
     return mel_picture(samples, pictures), pictures
@@ -77,7 +77,8 @@ def ask(path: str | None, model: torch.nn.Module, settings: dict) -> Iterator[tu
             over_time = as_html(plot_timeline(answer, settings), f"Waveform, spectrogram and probabilities over {answer.seconds:.1f} seconds. {said}")
             figure = plt.figure(figsize=(10, 3))
             show_map(picture, activations(picture, model, settings, first), settings=pictures).set_title(f"orange: speaks for {first}; purple: against it")
-            yield said, sure, over_time, as_html(figure, f"Spectrogram with the activation map for {first} over it")
+            seen = as_html(figure, f"Spectrogram with the activation map for {first} over it")
+        yield said, sure, over_time, seen
 
 
 def build(model: torch.nn.Module, settings: dict) -> gr.Blocks:

@@ -24,7 +24,8 @@ def activations(picture: np.ndarray, model: torch.nn.Module, settings: dict, emo
 def occlusion_map(picture: np.ndarray, model: torch.nn.Module, settings: dict, emotion: str, rows: int = 8, columns: int = 18) -> np.ndarray:
     """How much of an emotion's probability is lost if a part of a `mel_picture` is covered in black (silence); shape (rows, columns).
 
-    The covered parts are twice as high and wide as the steps between them. Zeiler & Fergus 2014, doi:10.1007/978-3-319-10590-1_53.
+    Asked about the picture as it is, without views. The covered parts are twice as high and wide as the steps between them (less at the
+    edges). Zeiler & Fergus 2014, doi:10.1007/978-3-319-10590-1_53.
     """
     height, width = picture.shape[0] / rows, picture.shape[1] / columns
     covered = np.repeat(picture[None], 1 + rows * columns, axis=0)  # the first stays as it is

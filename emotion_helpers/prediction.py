@@ -1,6 +1,7 @@
 """Step 8, prediction: what a network on disk says of any recording, and when it had better say nothing."""
 import json
 import sys
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from .training import ShiftAndStretch, SpecAugment, load_model, write_text
 
 MEAN, STD = imagenet_stats
 VIEWS = 4  # half of evaluation's: an answer takes half the time
+RANDOM = threading.Lock()
 QUIET = 1e-3  # peak (-60 dB) below which 16 bits leave too few steps to go by
-FLAT = 0.005  # share of the samples that stand at the peak: more is clipping
+FLAT = 0.01  # share of the louder samples that stand at the peak: more is clipping
 STEADY = 6.0  # dB between a picture's loud and quiet columns: speech moves more
 LAG, STANDING = 27, 0.78  # columns (0.19 s), and how alike a picture's tones may be after them
 
@@ -52,7 +54,7 @@ def probabilities(picture: np.ndarray, model: torch.nn.Module, settings: dict) -
     recipe, x = settings.get("recipe", {}), as_input(picture, settings)  # the networks of notebook 04 have no views
     if recipe.get("views"):
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        with torch.random.fork_rng(devices=[]):
+        with RANDOM, torch.random.fork_rng(devices=[]):  # torch's random numbers are one row for all threads
             torch.manual_seed(0)
             views = TensorImage((x * std + mean).repeat(VIEWS, 1, 1, 1))  # from 0 to 1
             for augment in (ShiftAndStretch(recipe.get("shift", 0), recipe.get("stretch", 0)), SpecAugment(size=recipe.get("masks", 0))):
@@ -87,17 +89,17 @@ def predict(path: str | Path, model: torch.nn.Module, settings: dict, longest: f
     longer than `longest` [s].
     """
     pictures = PictureSettings(**settings["spectrogram"])
-    rate, loudness = pictures.sample_rate, levels(path, pictures.sample_rate)
-    seconds = len(loudness) * HOP / rate
+    rate, (loudness, seconds) = pictures.sample_rate, levels(path, pictures.sample_rate, longest)
     nothing = pd.DataFrame(columns=["start", "end", *EMOTIONS])
     if seconds < MIN_SECONDS:
         raise ClipError(f"{path}: only {1000 * seconds:.0f} ms of sound; at least {MIN_SECONDS} s is needed")
-    if seconds > longest:
-        raise ClipError(f"{path}: {seconds:.0f} s of sound; {longest:.0f} are the limit, so cut it into parts")
     if (peak := loudness.peak.max()) < QUIET:
         how = f"too quiet (peak {20 * np.log10(peak):.0f} dB): record it louder" if peak > 1e-4 else "silence"
         return Answer(str(path), "", how, {}, seconds, nothing)
-    spans, track, moves = windows(voiced(loudness, pictures.trim_db), pictures), [], []
+    heard = voiced(loudness, pictures.trim_db)
+    if (spoken := heard.sum() * HOP / rate) < 5 * HOP / rate:  # a click lasts four rows
+        return Answer(str(path), "", f"only {1000 * spoken:.0f} ms are not silence: a click, not speech", {}, seconds, nothing)
+    spans, track, moves = windows(heard, pictures), [], []
     for span, samples in zip(spans, pieces(mono_blocks(path, rate), spans)):
         picture = mel_picture(samples, pictures)
         moves.append(movement(picture, pictures.top_db))
@@ -119,7 +121,7 @@ def predict(path: str | Path, model: torch.nn.Module, settings: dict, longest: f
 def plot_timeline(answer: Answer, settings: dict):
     """Waveform, spectrogram and the emotions' probabilities of a recording on one time axis; returns the matplotlib figure."""
     pictures = PictureSettings(**settings["spectrogram"])
-    peak = levels(answer.file, pictures.sample_rate).peak.to_numpy()
+    peak = levels(answer.file, pictures.sample_rate)[0].peak.to_numpy()
     peak = np.array([part.max() for part in np.array_split(peak, min(len(peak), 2000))])
     decibels = overview(answer.file, pictures, round(answer.seconds * pictures.sample_rate))
     fig, axes = plt.subplots(3, 1, figsize=(10, 6.5), sharex=True, height_ratios=(1, 2, 2))
@@ -134,13 +136,13 @@ def plot_timeline(answer: Answer, settings: dict):
         below = below + 100 * answer.track[emotion]
     axes[2].set(xlabel="time [s]", ylabel="probability [%]", ylim=(0, 100))
     axes[2].legend(*(part[::-1] for part in axes[2].get_legend_handles_labels()), loc="upper left", bbox_to_anchor=(1, 1))
-    fig.suptitle(f"{Path(answer.file).name}: {answer.emotion or answer.reason}", x=0.01, ha="left", fontweight="bold")
+    fig.suptitle(f"{Path(answer.file).name}: {answer.emotion or answer.reason}", x=0.01, ha="left", fontweight="bold", parse_math=False)
     return fig
 
 
 # ---- on the command line
 
-SUFFIXES = {f".{name.lower()}" for name in sf.available_formats()} | set(".aif .oga .opus .m4a .mp4 .webm .aac .wma .amr .3gp .mka .mov".split())
+SUFFIXES = {f".{name.lower()}" for name in sf.available_formats()} - {".raw"} | set(".aif .oga .opus .m4a .mp4 .webm .aac .wma .amr .3gp .mka .mov".split())
 
 
 def final_model() -> Path:
@@ -152,6 +154,16 @@ def final_model() -> Path:
                             "an hour), `python -m emotion_helpers train --corpus demo` one from synthetic voices (a minute; to try things)")
 
 
+def is_recording(path: Path) -> bool:
+    """Whether a file in a folder is one to ask about, by its name."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def printable(path: str) -> str:
+    """A path that can be printed and written, whatever bytes its name has."""
+    return str(path).encode(errors="surrogateescape").decode(errors="replace")
+
+
 def predict_files(paths: list[str], model: str | None = None, as_json: bool = False, timeline: str | None = None, csv: str = "emotions.csv") -> int:
     """Answer about each recording in `paths`, and each in the folders there, on all cores; returns how many could not be read.
 
@@ -159,21 +171,23 @@ def predict_files(paths: list[str], model: str | None = None, as_json: bool = Fa
     Raises ValueError if there is no recording in a folder.
     """
     network, settings = load_model(model or final_model())
-    files = [file for path in map(Path, paths) for file in (sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path])]
+    files = [file for path in map(Path, paths) for file in (sorted(filter(is_recording, path.rglob("*"))) if path.is_dir() else [path])]
+    if timeline and len(files) != 1:
+        raise ValueError(f"a timeline is of one recording, and these are {len(files)}")
     if not files:
         raise ValueError(f"no recording in {', '.join(paths)}: looked for files that end in {', '.join(sorted(SUFFIXES))}")
 
     def ask(file):
         try:
             return predict(file, network, settings)
-        except (ClipError, OSError) as error:
-            return str(error)
+        except Exception as error:  # whatever is wrong with one file, the others have their answers
+            return str(error) if isinstance(error, ClipError) else f"{file}: {type(error).__name__}: {error}"
 
     torch.set_num_threads(1)  # a recording a core
     jobs = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(ask)(file) for file in files)
     found = list(tqdm(jobs, total=len(files), unit="recording", disable=len(files) == 1))
     answers, failed = [a for a in found if isinstance(a, Answer)], [a for a in found if isinstance(a, str)]
-    rows = [{"file": a.file, "emotion": a.emotion, "reason": a.reason, "seconds": round(a.seconds, 2), **{e: round(p, 4) for e, p in a.probabilities.items()}} for a in answers]
+    rows = [{"file": printable(a.file), "emotion": a.emotion, "reason": a.reason, "seconds": round(a.seconds, 2), **{e: round(p, 4) for e, p in a.probabilities.items()}} for a in answers]
     if as_json:
         print(json.dumps([{**row, "track": answer.track.round(4).to_dict("records")} for row, answer in zip(rows, answers)], indent=1))
     else:
@@ -181,10 +195,10 @@ def predict_files(paths: list[str], model: str | None = None, as_json: bool = Fa
             print(f"{row['file']}: {row['emotion'] or 'no answer, ' + row['reason']}")
             if len(files) == 1:
                 print("\n".join(f"  {emotion:10} {100 * p:5.1f} %" for emotion, p in answer.probabilities.items()))
-    if len(files) > 1:
-        write_text(Path(csv), pd.DataFrame(rows).to_csv(index=False))
-    if timeline and len(answers) == 1:
+    if len(files) > 1 and rows:
+        write_text(Path(csv), pd.DataFrame(rows, columns=["file", "emotion", "reason", "seconds", *EMOTIONS]).to_csv(index=False))
+    if timeline and rows:
         plot_timeline(answers[0], settings).savefig(timeline)
     for reason in failed:
-        print(reason, file=sys.stderr)
+        print(printable(reason), file=sys.stderr)
     return len(failed)

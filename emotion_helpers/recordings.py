@@ -26,14 +26,15 @@ def decoded(path: Path) -> Iterator[tuple[np.ndarray, int]]:
         unreadable = error.error_string
     else:
         with file:
-            yield from ((block, file.samplerate) for block in file.blocks(2**20 // file.channels, dtype="float32", always_2d=True))
+            while len(block := file.read(2**20 // file.channels, dtype="float32", always_2d=True)):  # not .blocks: it trusts the header's length
+                yield block, file.samplerate
         return
     try:
         import av  # not above: only some containers need it
     except ImportError:
         raise ClipError(f"{path}: soundfile cannot read it ({unreadable}). For m4a, webm and the like: pip install av") from None
     try:
-        with av.open(str(path), options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}) as container:
+        with av.open(str(path.resolve()), options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise ClipError(f"{path}: there is no sound in it")
             as_floats = av.AudioResampler(format="fltp")
@@ -81,25 +82,30 @@ def pieces(blocks: Iterable[np.ndarray], spans: Iterable[tuple[int, int]]) -> It
 
 
 def share_at_peak(path: str | Path) -> float:
-    """Share of a recording's samples, as they were recorded, that stand within 2 % of the loudest: many if it was clipped."""
-    found, length = [], 0
+    """Share of a recording's louder samples (a tenth of the peak and more), as they were recorded, that stand within 2 % of the
+    peak: many if it was clipped."""
+    found = []
     for block, _ in decoded(Path(path)):
         loud = np.abs(block).max(axis=1)
-        found.append((peak := loud.max(), (loud > 0.98 * peak).sum()))
-        length += len(block)
-    loudest = max(peak for peak, _ in found)
-    return sum(count for peak, count in found if peak > 0.98 * loudest) / length
+        found.append((peak := loud.max(), (loud > 0.98 * peak).sum(), (loud > 0.1 * peak).sum()))
+    loudest = max(peak for peak, *_ in found)
+    counts = np.sum([counts for peak, *counts in found if peak > 0.98 * loudest], axis=0)
+    return counts[0] / max(counts[1], 1)
 
 
-def levels(path: str | Path, sample_rate: int) -> pd.DataFrame:
-    """A recording's loudness, a row for every HOP samples at `sample_rate` [Hz]: power (summed squares) and peak, full scale 1."""
-    rows, rest = [], np.zeros(0, np.float32)
+def levels(path: str | Path, sample_rate: int, longest: float = np.inf) -> tuple[pd.DataFrame, float]:
+    """A recording's loudness, a row for every HOP samples at `sample_rate` [Hz], power (summed squares) and peak (full scale 1);
+    and its length [s]. Raises `ClipError` as soon as it turns out to be longer than `longest` [s]."""
+    rows, rest, length = [np.zeros((0, 2))], np.zeros(0, np.float32), 0
     for block in chain(mono_blocks(path, sample_rate), [None]):  # None: the end, filled up with silence
         rest = np.concatenate([rest, np.zeros(-len(rest) % HOP, np.float32) if block is None else block])
+        length += 0 if block is None else len(block)
+        if length > longest * sample_rate + 1:  # a resampler may round up
+            raise ClipError(f"{path}: longer than {longest:.0f} s, which is the limit; cut it into parts")
         whole = rest[:len(rest) // HOP * HOP].reshape(-1, HOP)
         rest = rest[whole.size:]
         rows.append(np.stack([(whole.astype(float)**2).sum(axis=1), np.abs(whole).max(axis=1)], axis=1))
-    return pd.DataFrame(np.concatenate(rows), columns=["power", "peak"])
+    return pd.DataFrame(np.concatenate(rows), columns=["power", "peak"]), length / sample_rate
 
 
 def voiced(loudness: pd.DataFrame, trim_db: float) -> np.ndarray:
@@ -116,7 +122,9 @@ def windows(heard: np.ndarray, settings: PictureSettings) -> list[tuple[int, int
     if end - first <= size:
         return [(max(first - 4 * HOP, 0), end + 4 * HOP)]  # with some silence around, which mel_picture cuts off as in training
     starts = [*range(first, end - size, round(STEP * settings.sample_rate)), end - size]
-    return [(start, start + size) for start in starts if heard[start // HOP:(start + size) // HOP].mean() >= 0.2]
+    share = [heard[start // HOP:(start + size) // HOP].mean() for start in starts]
+    least = min(0.2, max(share))  # a few words far apart are heard all the same
+    return [(start, start + size) for start, spoken in zip(starts, share) if spoken >= least]
 
 
 def overview(path: str | Path, settings: PictureSettings, length: int, columns: int = 1000) -> np.ndarray:

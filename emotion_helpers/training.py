@@ -377,6 +377,16 @@ def save_model(learn: Learner, folder: str | Path, **settings) -> Path:
     return write_model(Path(folder), learn.model, settings)
 
 
+def check_settings(settings: dict) -> None:
+    """Raises an error for settings with which no answer can be had: what is missing, of another kind or out of all bounds."""
+    made = PictureSettings(**settings["spectrogram"])
+    numbers = [settings["picture_px"], settings.get("picture_width") or 1, made.width, made.n_mels, made.hop_length, made.n_fft, made.sample_rate, *made.win_lengths]
+    if not all(type(number) is int and 1 <= number <= 200_000 for number in numbers) or max(numbers[:4]) > 4096:
+        raise ValueError(f"sizes that cannot be: {numbers}")
+    if not 0.01 <= settings.get("temperature", 1) <= 100 or settings.get("recipe", {}).get("views", 0) > 100:
+        raise ValueError(f"temperature {settings.get('temperature')}, {settings.get('recipe')}: that cannot be")
+
+
 def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict]:
     """The network (in evaluation mode, on the CPU) and the settings that `save_model` wrote.
 
@@ -395,7 +405,7 @@ def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict]:
         if other := [f"{name} {settings.get(name)} instead of {expected.get(name)}" for name in sorted({*expected, *settings})
                      if settings.get(name) != expected.get(name)]:
             raise ValueError(f"settings.json has {'; '.join(other)}")
-        PictureSettings(**settings["spectrogram"])
+        check_settings(settings)
         model = create_vision_model(resnet34, len(EMOTIONS), pretrained=False, **HEAD)
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:

@@ -54,7 +54,7 @@ def test_a_bad_upload_is_answered_with_a_sentence(tmp_path, network, content, sa
 def test_a_recording_that_is_too_long_is_answered_with_the_limit(tmp_path, network):
     sf.write(tmp_path / "long.wav", np.zeros(601 * 8_000, np.int16), 8_000)
     ((said, *_),) = app.ask(str(tmp_path / "long.wav"), *network)
-    assert "601 s of sound; 600 are the limit" in said
+    assert "longer than 600 s, which is the limit" in said
 
 
 def test_silence_has_no_probabilities(tmp_path, network):

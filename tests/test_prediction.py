@@ -1,8 +1,10 @@
 """Step 8, prediction: one answer for every form of a recording, and none where there is nothing to go by."""
 import json
+import os
 import shutil
 import subprocess
 import sys
+from multiprocessing.pool import ThreadPool
 
 import librosa
 import numpy as np
@@ -75,6 +77,14 @@ def test_temperature_softens_and_views_are_averaged_as_in_evaluation(clip, netwo
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_threads_do_not_disturb_each_others_views(clip, network):
+    picture = mel_picture(read_clip(clip, RATE), PictureSettings())
+    moved = network[1] | {"recipe": {"views": 4, "shift": 0.2, "masks": 0.2}}
+    with ThreadPool(2) as pool:
+        found = pool.map(lambda _: probabilities(picture, network[0], moved), range(24))
+    assert np.ptp(found, axis=0).max() < 1e-5
+
+
 # ---- one source, every form
 
 
@@ -130,9 +140,14 @@ def noise(seconds=3, seed=0):
     return 0.1 * np.random.default_rng(seed).normal(size=seconds * RATE)
 
 
+CLICK = np.zeros(2 * RATE)
+CLICK[RATE] = 0.5
+
+
 @pytest.mark.parametrize("samples, why", [
+    (CLICK, "a click"),
     (np.zeros(2 * RATE), "silence"), (np.full(2 * RATE, 1e-5), "silence"), (1e-3 * noise(), "too quiet"), (noise(), "noise"),
-    (music(), "music"), (0.3 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE), "a tone")], ids=["zeros", "nearly", "quiet", "noise", "music", "sine"])
+    (music(), "music"), (0.3 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE), "a tone")], ids=["click", "zeros", "nearly", "quiet", "noise", "music", "sine"])
 def test_what_is_no_voice_gets_no_emotion_but_a_reason(network, tmp_path, samples, why):
     sf.write(tmp_path / "what.wav", samples, RATE, subtype="FLOAT")
     answer = predict(tmp_path / "what.wav", *network)
@@ -187,11 +202,13 @@ def test_a_folder_becomes_a_table_and_bad_files_are_told_at_the_end(clip, demo_n
     shutil.copy(clip, tmp_path / "in/deep/two.WAV")
     (tmp_path / "in/bad.wav").write_text("no sound")
     (tmp_path / "in/notes.txt").write_text("no sound either")
-    assert predict_files([str(tmp_path / "in")], str(demo_network), csv=str(tmp_path / "out.csv")) == 1
+    (tmp_path / "in/._one.wav").write_text("what macOS leaves")
+    shutil.copy(clip, os.fsencode(tmp_path / "in") + b"/caf\xe9 $_$.wav")  # not UTF-8
+    assert predict_files([str(tmp_path / "in")], str(demo_network), csv=str(tmp_path / "out.csv")) == 2
     table = pd.read_csv(tmp_path / "out.csv")
     assert list(table.columns) == ["file", "emotion", "reason", "seconds", *EMOTIONS] and len(table) == 2
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 2 and "bad.wav: not a recording" in err and "notes.txt" not in out + err
+    assert len(out.splitlines()) == 2 and "bad.wav: not a recording" in err and "caf" in err and "notes.txt" not in out + err
 
 
 def test_a_folder_without_recordings_and_a_missing_model_are_errors(demo_network, tmp_path, monkeypatch):

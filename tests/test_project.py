@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = ["device", "clips", "demo", "corpora", "pictures", "splits", "training", "evaluation", "experiments", "plots", "recordings", "prediction", "explanation", "app", "notebooks", "__main__"]  # the steps
+MODULES = ["device", "clips", "demo", "corpora", "pictures", "splits", "training", "evaluation", "experiments", "plots", "recordings", "prediction", "explanation", "adaptation", "robustness", "app", "notebooks", "__main__"]  # the steps
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -126,8 +126,8 @@ def printed(notebook):
     return "\n".join(said)
 
 
-def test_there_are_seven_notebooks():
-    assert [path.name[:3] for path in NOTEBOOKS] == ["01-", "02-", "03-", "04-", "05-", "06-", "07-"]
+def test_there_are_eight_notebooks():
+    assert [path.name[:3] for path in NOTEBOOKS] == ["01-", "02-", "03-", "04-", "05-", "06-", "07-", "08-"]
 
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

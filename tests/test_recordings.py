@@ -105,6 +105,22 @@ def test_a_missing_a_truncated_and_a_broken_file_are_errors_that_name_it(voice, 
         read(tmp_path / "nan.wav")
 
 
+def test_half_an_mp3_is_what_is_left_of_it_and_nothing_else(voice, tmp_path):
+    sf.write(tmp_path / "whole.mp3", np.tile(voice, 10), 48_000)
+    content = (tmp_path / "whole.mp3").read_bytes()
+    (tmp_path / "half.mp3").write_bytes(content[:len(content) // 2])
+    whole, half = read(tmp_path / "whole.mp3"), read(tmp_path / "half.mp3")
+    assert len(half) == pytest.approx(len(whole) / 2, rel=0.05) and half[:-5000] == pytest.approx(whole[:len(half) - 5000], abs=1e-3)
+
+
+def test_a_recording_over_the_limit_is_refused_before_it_is_read_to_its_end(tmp_path):
+    sf.write(tmp_path / "long.flac", np.zeros(700 * 8_000, np.int16), 8_000)
+    with pytest.raises(ClipError, match="long.flac: longer than 60 s"):
+        levels(tmp_path / "long.flac", RATE, longest=60)
+    sf.write(tmp_path / "minute.flac", np.zeros(60 * 8_000, np.int16), 8_000)
+    assert levels(tmp_path / "minute.flac", RATE, longest=60)[1] == pytest.approx(60)
+
+
 def test_an_impossible_rate_is_an_error_that_names_it(voice, tmp_path):
     sf.write(tmp_path / "slow.wav", voice[:1000], 3)
     with pytest.raises(ClipError, match="slow.wav: 3 samples a second"):
@@ -127,7 +143,8 @@ def test_pieces_are_slices_of_the_whole():
 
 def test_levels_are_the_power_and_the_peak_of_each_stretch(voice, tmp_path):
     sf.write(tmp_path / "voice.wav", voice, 48_000)
-    whole, table = read(tmp_path / "voice.wav"), levels(tmp_path / "voice.wav", RATE)
+    whole, (table, seconds) = read(tmp_path / "voice.wav"), levels(tmp_path / "voice.wav", RATE)
+    assert seconds == pytest.approx(2, abs=1e-3)
     assert len(table) == -(-len(whole) // HOP)
     assert table.peak.max() == pytest.approx(np.abs(whole).max())
     assert table.power[7] == pytest.approx((whole[7 * HOP:8 * HOP].astype(float)**2).sum())
@@ -136,14 +153,14 @@ def test_levels_are_the_power_and_the_peak_of_each_stretch(voice, tmp_path):
 def test_a_clipped_recording_has_many_samples_at_its_peak(voice, tmp_path):
     sf.write(tmp_path / "voice.wav", voice, 48_000)
     sf.write(tmp_path / "clipped.wav", np.clip(4 * voice, -1, 1) / 3, 48_000)
-    assert share_at_peak(tmp_path / "voice.wav") < 0.002 < 0.02 < share_at_peak(tmp_path / "clipped.wav")
+    assert share_at_peak(tmp_path / "voice.wav") < 0.01 < 0.05 < share_at_peak(tmp_path / "clipped.wav")
 
 
 @pytest.mark.parametrize("before", [0.0, 0.31, 1.0])
 def test_a_short_recording_is_one_window_and_what_librosa_trims_to(voice, tmp_path, before):
     samples = np.concatenate([np.zeros(round(before * 48_000)), voice, np.zeros(20_000)])
     sf.write(tmp_path / "voice.wav", samples + 1e-4 * np.random.default_rng(0).normal(size=len(samples)), 48_000, subtype="FLOAT")
-    (span,) = windows(voiced(levels(tmp_path / "voice.wav", RATE), SETTINGS.trim_db), SETTINGS)
+    (span,) = windows(voiced(levels(tmp_path / "voice.wav", RATE)[0], SETTINGS.trim_db), SETTINGS)
     (piece,), whole = pieces(mono_blocks(tmp_path / "voice.wav", RATE), [span]), read(tmp_path / "voice.wav")
     assert np.array_equal(librosa.effects.trim(piece, top_db=SETTINGS.trim_db)[0], librosa.effects.trim(whole, top_db=SETTINGS.trim_db)[0])
 
@@ -156,6 +173,12 @@ def test_a_long_recording_is_heard_in_overlapping_windows_without_its_silence():
     assert np.diff([start for start, _ in spans])[:3] == pytest.approx(RATE)  # a second
     assert spans[0][0] / RATE == pytest.approx(1, abs=0.05) and spans[-1][1] / RATE == pytest.approx(25, abs=0.05)
     assert not any(9 < start / RATE and stop / RATE < 19 for start, stop in spans)
+
+
+def test_two_words_far_apart_are_heard_all_the_same():
+    heard = np.zeros(43 * 12, bool)
+    heard[:10], heard[-10:] = True, True
+    assert len(windows(heard, SETTINGS)) >= 1
 
 
 # ---- the whole at a glance, and long recordings
@@ -176,7 +199,7 @@ def test_two_hours_take_no_more_memory_than_a_minute(tmp_path):
         for _ in range(120):
             file.write(0.5 * np.sin(np.arange(60 * 8_000)))
     tracemalloc.start()
-    table = levels(tmp_path / "long.wav", RATE)
+    table, _ = levels(tmp_path / "long.wav", RATE)
     spans = windows(voiced(table, SETTINGS.trim_db), SETTINGS)
     assert sum(len(piece) > 0 for piece in pieces(mono_blocks(tmp_path / "long.wav", RATE), spans)) == len(spans) > 7_100
     peak = tracemalloc.get_traced_memory()[1]

@@ -19,7 +19,7 @@ from torch import nn
 from emotion_helpers.clips import EMOTIONS, find_clips
 from emotion_helpers.pictures import PictureSettings, picture_files, render
 from emotion_helpers.training import (HEAD, RECIPES, BFloat16, Equalizer, FewerTess, Microphone, MixOrCut, Recipe, ShiftAndStretch, SpecAugment,
-                                      fit, load_model, save_model, settings_of, split_by_clip)
+                                      fit, load_model, save_model, settings_of, split_by_clip, write_model)
 
 SMALL = PictureSettings(sample_rate=8_000, n_fft=512, win_lengths=(128, 256, 512), hop_length=250, width=32, n_mels=32, fmax=4_000.0)
 
@@ -494,6 +494,22 @@ def test_weights_of_another_network_are_an_error_that_names_the_folder(model):
     (model / "model.safetensors").unlink()
     save_file(tiny_network().state_dict(), model / "model.safetensors")
     with pytest.raises(ValueError, match="tones: not a model of this tutorial"):
+        load_model(model)
+
+
+@pytest.mark.parametrize("wrong", [{"picture_px": "64"}, {"picture_px": 10**6}, {"picture_width": -1}, {"temperature": 0}, {"recipe": {"views": 10**6}}, {"recipe": []},
+                                   {"spectrogram": {"hop_length": 0}}, {"spectrogram": {"width": "x"}}, {"spectrogram": {"colour": "red"}}], ids=str)
+def test_settings_that_no_answer_can_be_had_with_are_refused(resnet, tmp_path, wrong):
+    network, settings = load_model(resnet.folder)
+    write_model(tmp_path / "odd", network, settings | wrong)
+    with pytest.raises(ValueError, match="odd: not a model of this tutorial"):
+        load_model(tmp_path / "odd")
+
+
+def test_settings_that_are_not_those_the_weights_were_saved_with_are_refused_with_both_named(model):
+    settings = json.loads((model / "settings.json").read_text())
+    (model / "settings.json").write_text(json.dumps(settings | {"picture_px": 33}))
+    with pytest.raises(ValueError, match="picture_px 33 instead of 32"):
         load_model(model)
 
 

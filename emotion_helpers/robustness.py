@@ -1,0 +1,114 @@
+"""Step 11, robustness: how often strangers' clips are still recognised away from the studio."""
+import io
+from collections.abc import Callable
+
+import av
+import librosa
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from scipy.signal import butter, fftconvolve, sosfiltfilt
+from tqdm import tqdm
+
+from .clips import EMOTIONS, read_clip
+from .corpora import ROOT, results_folder
+from .experiments import rendered, run_fold
+from .pictures import PictureSettings, mel_picture
+from .prediction import probabilities
+from .splits import ACTORS
+from .training import FINAL, load_model, write_text
+
+RATE = PictureSettings().sample_rate
+
+
+def with_noise(samples: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
+    """Samples with `noise` (repeated as needed) added, `snr` dB below the mean power of what is spoken."""
+    voice, _ = librosa.effects.trim(samples, top_db=PictureSettings().trim_db)
+    noise = np.resize(noise, len(samples))
+    return samples + noise * np.sqrt(np.mean(voice**2) / np.mean(noise**2) / 10**(snr / 10))
+
+
+def babble(voices: list[np.ndarray]) -> np.ndarray:
+    """Many voices at once, equally loud, each repeated without a pause; as long as the longest."""
+    spoken = [librosa.effects.trim(voice, top_db=PictureSettings().trim_db)[0] for voice in voices]
+    longest = max(map(len, spoken))
+    return sum(np.resize(voice, longest) / np.std(voice) for voice in spoken)
+
+
+def through_mp3(samples: np.ndarray, bit_rate: int = 32_000) -> np.ndarray:
+    """Coded as MP3 and decoded again, as many samples as before (the coder's delay stays in)."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp3") as container:
+        stream = container.add_stream("libmp3lame", rate=RATE, layout="mono", bit_rate=bit_rate)
+        frame = av.AudioFrame.from_ndarray(samples.astype(np.float32)[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        pieces = av.AudioResampler(stream.format, "mono", RATE, frame_size=stream.codec_context.frame_size or 1152)
+        for piece in [*pieces.resample(frame), *pieces.resample(None)]:
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+    file.seek(0)
+    with av.open(file) as container:
+        decoded = np.concatenate([frame.to_ndarray().mean(axis=0) for frame in container.decode(audio=0)])
+    return librosa.util.fix_length(decoded, size=len(samples))
+
+
+def in_a_room(samples: np.ndarray, rng: np.random.Generator, seconds: float = 0.5) -> np.ndarray:
+    """With the echoes of a room whose sound falls by 60 dB in so many `seconds`, as loud as the voice itself (synthetic)."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    echoes = rng.normal(size=len(t)) * 10**(-3 * t / seconds)
+    echoes /= np.sqrt(np.sum(echoes**2))
+    return samples + fftconvolve(samples, echoes)[:len(samples)]
+
+
+def band(samples: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Only what lies between two frequencies [Hz], as a telephone passes it on."""
+    return sosfiltfilt(butter(4, (low, high), "bandpass", fs=RATE, output="sos"), samples)
+
+
+def conditions(voices: list[np.ndarray]) -> dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]]:
+    """What is done to a clip, by name: each takes samples at RATE and a random generator. `voices` speak in the background."""
+    crowd = babble(voices)
+    found = {"studio": lambda samples, rng: samples}
+    for snr in (30, 20, 10, 0):
+        found[f"white noise, {snr} dB"] = lambda samples, rng, snr=snr: with_noise(samples, rng.normal(size=len(samples)), snr)
+    for snr in (30, 20, 10, 0):
+        found[f"babble, {snr} dB"] = lambda samples, rng, snr=snr: with_noise(samples, np.roll(crowd, rng.integers(len(crowd))), snr)
+    return found | {
+        "telephone band": lambda samples, rng: band(samples, 300, 3400),
+        "8 kHz": lambda samples, rng: librosa.resample(librosa.resample(samples, orig_sr=RATE, target_sr=8_000), orig_sr=8_000, target_sr=RATE),
+        "MP3, 32 kbit/s": lambda samples, rng: through_mp3(samples),
+        "20 dB softer": lambda samples, rng: samples / 10,
+        "20 dB louder": lambda samples, rng: samples * 10,
+        "reverberant room": lambda samples, rng: in_a_room(samples, rng),
+        "1 s cut off the beginning": lambda samples, rng: samples[RATE:],
+        "1 s cut off the end": lambda samples, rng: samples[:-RATE],
+    }
+
+
+def robustness(corpus: str = "real", data: str | None = None, every: int = 5) -> pd.DataFrame:
+    """How many of the strangers' clips (`every` fifth of EmoBox's) are recognised in each of `conditions`, by the six networks of
+    `evaluate`, seed 1, which are trained if they are not there yet. Writes robustness.csv into the results; returns it."""
+    clips, pictures = rendered(corpus, data)
+    ravdess, tables = clips[clips.corpus == "ravdess"].sort_values("clip"), []
+    recipe = FINAL[corpus]
+    torch.set_num_threads(1)  # a clip a core
+    for fold in range(1, 1 + len(ACTORS["emobox"])):
+        run = run_fold(clips, pictures, ROOT / "models" / corpus / "experiments", recipe, "emobox", fold, 1, corpus == "real")
+        model, settings = load_model(run["folder"])
+        known = ~ravdess.speaker.isin(run["tested_on"].split())
+        apart = conditions([read_clip(path, RATE) for path in ravdess.path[known].iloc[::max(1, known.sum() // 20)]])
+        asked = ravdess[~known].iloc[::every]
+
+        def answers(row):
+            samples = read_clip(row.path, RATE)
+            return [(name, row.emotion, EMOTIONS[probabilities(mel_picture(change(samples, np.random.default_rng(row.Index))), model, settings).argmax()])
+                    for name, change in apart.items()]
+
+        jobs = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(answers)(row) for row in asked.itertuples())
+        tables += [answer for found in tqdm(jobs, total=len(asked), desc=f"fold {fold}", unit="clip") for answer in found]
+    table = pd.DataFrame(tables, columns=["condition", "truth", "predicted"])
+    right = (table.truth == table.predicted).groupby(table.condition, sort=False)
+    found = pd.DataFrame({"recipe": recipe, "clips": right.size(), "accuracy": 100 * right.mean()}).reset_index().round({"accuracy": 2})
+    write_text(results_folder(corpus) / "robustness.csv", found.to_csv(index=False))
+    return found
