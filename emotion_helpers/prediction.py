@@ -110,7 +110,7 @@ def predict(path: str | Path, model: torch.nn.Module, settings: dict, longest: f
     if likeness > STANDING:
         reason = f"its tones stand still (likeness {likeness:.2f} after a fifth of a second): music or a tone, not speech"
     elif (at_peak := share_at_peak(path)) > FLAT:
-        reason = f"clipped: {100 * at_peak:.1f} % of it stands at the loudest level; record it with less gain"
+        reason = f"clipped: {100 * at_peak:.0f} % of its louder samples stand at the very peak; record it with less gain"
     elif decibels < STEADY:
         reason = f"its loudness hardly moves ({decibels:.1f} dB): noise or a hum, not speech"
     else:
