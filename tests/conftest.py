@@ -50,3 +50,10 @@ def demo_network(demo_corpus, tmp_path_factory):
         patched.setattr(experiments, "results_folder", lambda corpus: root)
         folder = experiments.train_final("demo")
     return folder
+
+
+@pytest.fixture(scope="session")
+def network(demo_network):
+    """The same network, loaded, and its settings."""
+    from emotion_helpers.training import load_model
+    return load_model(demo_network)

@@ -7,12 +7,6 @@ from emotion_helpers.adaptation import adapted, features
 from emotion_helpers.clips import EMOTIONS, find_clips, read_clip
 from emotion_helpers.pictures import mel_picture
 from emotion_helpers.prediction import as_input
-from emotion_helpers.training import load_model
-
-
-@pytest.fixture(scope="module")
-def network(demo_network):
-    return load_model(demo_network)
 
 
 @pytest.fixture(scope="module")

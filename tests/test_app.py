@@ -13,14 +13,8 @@ from emotion_helpers import app
 from emotion_helpers.clips import EMOTIONS, find_clips, read_clip
 from emotion_helpers.corpora import ROOT
 from emotion_helpers.prediction import predict
-from emotion_helpers.training import load_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def network(demo_network):
-    return load_model(demo_network)
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,9 @@ from emotion_helpers.corpora import ROOT
 from emotion_helpers.pictures import PictureSettings, mel_picture
 from emotion_helpers.prediction import STANDING, STEADY, movement, plot_timeline, predict, predict_files, probabilities
 from emotion_helpers.recordings import HOP
-from emotion_helpers.training import load_model
 
 RATE = 22_050
 EMOTION_LIST = list(EMOTIONS)
-
-
-@pytest.fixture(scope="module")
-def network(demo_network):
-    return load_model(demo_network)
 
 
 @pytest.fixture(scope="module")
