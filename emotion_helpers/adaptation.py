@@ -6,12 +6,11 @@ import pandas as pd
 import torch
 
 from .clips import EMOTIONS, STATEMENTS, read_clip
-from .corpora import ROOT, results_folder
-from .experiments import rendered, run_fold
+from .corpora import results_folder
+from .experiments import emobox_runs, rendered
 from .pictures import PictureSettings, mel_picture
 from .prediction import as_input
-from .splits import ACTORS
-from .training import FINAL, load_model, write_text
+from .training import load_model, write_text
 
 
 def features(paths: list[str], model: torch.nn.Module, settings: dict) -> torch.Tensor:
@@ -57,16 +56,16 @@ def adaptation(corpus: str = "real", data: str | None = None) -> pd.DataFrame:
     Writes adaptation.csv into the results: speaker, taught (the sentence), clips taught and asked, accuracy before and after in %.
     """
     clips, pictures = rendered(corpus, data)
+    clips = clips.assign(number=clips.groupby(["speaker", "text", "emotion"]).cumcount())
     rows = []
-    for fold in range(1, 1 + len(ACTORS["emobox"])):
-        run = run_fold(clips, pictures, ROOT / "models" / corpus / "experiments", FINAL[corpus], "emobox", fold, 1, corpus == "real")
+    for run in emobox_runs(clips, pictures, corpus):
         model, settings = load_model(run["folder"])
         weight = model[1][-1].weight
         for speaker, spoken in clips[clips.speaker.isin(run["tested_on"].split())].groupby("speaker"):
             found, truth = features(spoken.path, model, settings), spoken.emotion.to_numpy()
             for sentence in STATEMENTS:
-                mine, others = (spoken.text == sentence).to_numpy(), (spoken.text != sentence).to_numpy()
-                first = np.flatnonzero(mine & (spoken[mine].groupby("emotion").cumcount().reindex(spoken.index, fill_value=9) < 3).to_numpy())
+                others = (spoken.text != sentence).to_numpy()
+                first = np.flatnonzero(~others & (spoken.number < 3))
                 new = taught(weight, found[first], truth[first], settings.get("temperature", 1))
                 before, after = (100 * np.mean(np.array(EMOTIONS)[(found[others] @ w.T).argmax(dim=1)] == truth[others]) for w in (weight.detach(), new))
                 rows.append((speaker, sentence, len(first), others.sum(), before, after))

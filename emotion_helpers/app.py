@@ -21,7 +21,7 @@ from .explanation import activations
 from .pictures import PictureSettings, mel_picture
 from .plots import show_map
 from .prediction import Answer, final_model, plot_timeline, predict
-from .recordings import levels, mono_blocks, pieces, voiced, windows
+from .recordings import mono_blocks, pieces
 from .training import load_model
 
 LONGEST = 600  # s
@@ -49,9 +49,8 @@ def in_words(answer: Answer) -> str:
 def clearest_window(path: str, emotion: str, answer: Answer, settings: dict):
     """The picture of the window in which `emotion` is most probable."""
     pictures = PictureSettings(**settings["spectrogram"])
-    spans = windows(voiced(levels(path, pictures.sample_rate)[0], pictures.trim_db), pictures)
-    span = spans[answer.track[emotion].to_numpy(float).argmax()]
-    (samples,) = pieces(mono_blocks(path, pictures.sample_rate), [span])
+    window = answer.track.loc[answer.track[emotion].idxmax()]
+    (samples,) = pieces(mono_blocks(path, pictures.sample_rate), [tuple(round(at * pictures.sample_rate) for at in (window.start, window.end))])
     return mel_picture(samples, pictures), pictures
 
 

@@ -112,6 +112,12 @@ def find_clips(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return clips, pd.DataFrame(left_out, columns=["file", "reason"])
 
 
+def refuse_not_numbers(path: Path, samples: np.ndarray) -> None:
+    """Raises `ClipError` for samples among which are NaN or infinite ones."""
+    if wrong := np.sum(~np.isfinite(samples)):
+        raise ClipError(f"{path}: {wrong} samples are not numbers (NaN or infinite); export it again")
+
+
 def read_clip(path: str | Path, sample_rate: int) -> np.ndarray:
     """Samples of one clip: mono float32, shape (n,), at `sample_rate` [Hz], full scale 1.
 
@@ -126,8 +132,7 @@ def read_clip(path: str | Path, sample_rate: int) -> np.ndarray:
     mono = samples.mean(axis=1)
     if len(mono) < MIN_SECONDS * rate:
         raise ClipError(f"{path}: only {1000 * len(mono) / rate:.0f} ms of sound; at least {MIN_SECONDS} s is needed")
-    if not np.isfinite(mono).all():
-        raise ClipError(f"{path}: {np.sum(~np.isfinite(mono))} samples are not numbers (NaN or infinite); export it again")
+    refuse_not_numbers(path, mono)
     if np.abs(mono).max() < 1e-4:
         raise ClipError(f"{path}: silent (peak below -80 dB); check the recording")
     return librosa.resample(mono, orig_sr=rate, target_sr=sample_rate)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,6 +190,12 @@ def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str 
     return table
 
 
+def emobox_runs(clips: pd.DataFrame, pictures: Path, corpus: str, folds: Iterable[int] = range(1, 1 + len(ACTORS["emobox"]))) -> list[dict]:
+    """The runs that `evaluate` does first (the corpus's recipe in `FINAL`, EmoBox, seed 1), as `run_fold` returns them."""
+    folder = ROOT / "models" / corpus / "experiments"
+    return [run_fold(clips, pictures, folder, FINAL[corpus], "emobox", fold, 1, corpus == "real") for fold in folds]
+
+
 def train_final(corpus: str = "real", data: str | None = None) -> Path:
     """Train the network that answers about any recording (`prediction`), and write it into models/<corpus>/final; returns that folder.
 
@@ -196,7 +203,7 @@ def train_final(corpus: str = "real", data: str | None = None) -> Path:
     notebooks 07 and 08 ask about. Its temperature is the run's in the tables of results, or 1 while there is none.
     """
     clips, pictures = rendered(corpus, data)
-    run = run_fold(clips, pictures, ROOT / "models" / corpus / "experiments", FINAL[corpus], "emobox", 1, 1, corpus == "real")
+    (run,) = emobox_runs(clips, pictures, corpus, [1])
     known, _ = recorded(results_folder(corpus))
     temperature = known[(known.split == "emobox") & (known.fold == 1) & (known.seed == 1)].temperature if len(known) else []
     model, settings = load_model(run["folder"])

@@ -62,13 +62,18 @@ def mel_decibels(samples: np.ndarray, win_length: int, settings: PictureSettings
     return librosa.power_to_db(mel_filters(settings) @ np.abs(spectrum)**2, ref=np.max, top_db=settings.top_db)
 
 
+def as_pixels(decibels: np.ndarray, settings: PictureSettings) -> np.ndarray:
+    """Decibels from -top_db (black, 0) to 0 (white, 255), low frequencies first, as uint8 with high frequencies on top."""
+    return np.round(255 * (1 + decibels[::-1] / settings.top_db)).astype(np.uint8)
+
+
 def mel_picture(samples: np.ndarray, settings: PictureSettings = PictureSettings()) -> np.ndarray:
     """Picture of one clip: uint8, shape (n_mels, width, 3), high frequencies on top, one window length a colour."""
     if loudest := np.abs(samples).max(initial=0):  # the picture must not depend on gain, but power_to_db has a floor
         samples = samples / 2.0**np.floor(np.log2(loudest))  # a power of two moves no bit of the samples' fractions
     voice = centre_voice(samples, settings)
     decibels = np.stack([mel_decibels(voice, win_length, settings) for win_length in settings.win_lengths], axis=-1)
-    return np.round(255 * (1 + decibels[::-1] / settings.top_db)).astype(np.uint8)
+    return as_pixels(decibels, settings)
 
 
 def squeezed(picture: str | Path | np.ndarray, px: int, width: int | None = None) -> Image.Image:

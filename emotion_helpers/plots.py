@@ -71,7 +71,7 @@ def plot_recall(recall: pd.DataFrame, ax=None):
 
 
 def show_map(picture: np.ndarray, found: np.ndarray, ax=None, settings: PictureSettings = PictureSettings(), limit: float | None = None, blur: bool = True, axes: bool = True):
-    """Draw a picture in grey with a map of any size over it, orange what is above 0 and blue what is below; returns the axes."""
+    """Draw a picture in grey with a map of any size over it, orange what is above 0 and purple what is below; returns the axes."""
     ax = show_picture(picture[..., 1:2].repeat(3, axis=2), ax, settings, axes)
     limit = limit or np.abs(found).max() or 1
     ax.imshow(found, extent=(0, settings.seconds, 0, settings.n_mels), aspect="auto", cmap="PuOr_r", vmin=-limit, vmax=limit, alpha=0.55,

@@ -2,7 +2,7 @@
 import json
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from .clips import EMOTIONS, MIN_SECONDS, ClipError
 from .corpora import ROOT
-from .pictures import PictureSettings, mel_picture, squeezed
+from .pictures import PictureSettings, as_pixels, mel_picture, squeezed
 from .plots import COLOURS, show_picture
 from .recordings import HOP, STEP, levels, mono_blocks, overview, pieces, share_at_peak, voiced, windows
 from .training import ShiftAndStretch, SpecAugment, load_model, write_text
 
-MEAN, STD = imagenet_stats
+MEAN, STD = (torch.tensor(values)[:, None, None] for values in imagenet_stats)
 VIEWS = 4  # half of evaluation's: an answer takes half the time
 RANDOM = threading.Lock()
 QUIET = 1e-3  # peak (-60 dB) below which 16 bits leave too few steps to go by
@@ -42,26 +42,35 @@ class Answer:
     track: pd.DataFrame  # a row a window: start and end [s], and a probability for each emotion
 
 
+def squeezed_pixels(picture: np.ndarray, settings: dict) -> torch.Tensor:
+    """A `mel_picture` squeezed to the network's size, from 0 to 1, shape (1, 3, picture_px, picture_width)."""
+    image = np.asarray(squeezed(picture, settings["picture_px"], settings.get("picture_width")), dtype=np.float32) / 255
+    return torch.from_numpy(image).permute(2, 0, 1)[None]
+
+
+def normalised(pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels from 0 to 1 as the network was trained to get them."""
+    return (pixels - MEAN) / STD
+
+
 def as_input(picture: np.ndarray, settings: dict) -> torch.Tensor:
     """A `mel_picture` as the network wants it: squeezed, normalised, shape (1, 3, picture_px, picture_width)."""
-    image = np.asarray(squeezed(picture, settings["picture_px"], settings.get("picture_width")), dtype=np.float32) / 255
-    return torch.from_numpy((image - np.float32(MEAN)) / np.float32(STD)).permute(2, 0, 1)[None]
+    return normalised(squeezed_pixels(picture, settings))
 
 
 def probabilities(picture: np.ndarray, model: torch.nn.Module, settings: dict) -> np.ndarray:
     """Calibrated probabilities of the emotions for one `mel_picture`, shape (8,): from the picture as it is and from VIEWS augmented
     views of it, weighed as in `evaluation.predict_clips`, always the same views."""
-    recipe, x = settings.get("recipe", {}), as_input(picture, settings)  # the networks of notebook 04 have no views
-    if recipe.get("views"):
-        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    recipe, pixels = settings.get("recipe", {}), squeezed_pixels(picture, settings)
+    if recipe.get("views"):  # the networks of notebook 04 have none
         with RANDOM, torch.random.fork_rng(devices=[]):  # torch's random numbers are one row for all threads
             torch.manual_seed(0)
-            views = TensorImage((x * std + mean).repeat(VIEWS, 1, 1, 1))  # from 0 to 1
+            views = TensorImage(pixels.repeat(VIEWS, 1, 1, 1))
             for augment in (ShiftAndStretch(recipe.get("shift", 0), recipe.get("stretch", 0)), SpecAugment(size=recipe.get("masks", 0))):
                 views = augment.encodes(views)
-        x = torch.cat([x, (views.as_subclass(torch.Tensor) - mean) / std])
+        pixels = torch.cat([pixels, views.as_subclass(torch.Tensor)])
     with torch.inference_mode():
-        each = model(x).softmax(dim=1)
+        each = model(normalised(pixels)).softmax(dim=1)
     answer = 0.25 * each[0] + 0.75 * each[1:].mean(dim=0) if len(each) > 1 else each[0]
     return (answer.clamp(min=1e-12).log() / settings.get("temperature", 1)).softmax(dim=0).numpy()
 
@@ -97,8 +106,8 @@ def predict(path: str | Path, model: torch.nn.Module, settings: dict, longest: f
         how = f"too quiet (peak {20 * np.log10(peak):.0f} dB): record it louder" if peak > 1e-4 else "silence"
         return Answer(str(path), "", how, {}, seconds, nothing)
     heard = voiced(loudness, pictures.trim_db)
-    if (spoken := heard.sum() * HOP / rate) < 5 * HOP / rate:  # a click lasts four rows
-        return Answer(str(path), "", f"only {1000 * spoken:.0f} ms are not silence: a click, not speech", {}, seconds, nothing)
+    if heard.sum() < 5:  # a click lasts four rows
+        return Answer(str(path), "", f"only {1000 * heard.sum() * HOP / rate:.0f} ms are not silence: a click, not speech", {}, seconds, nothing)
     spans, track, moves = windows(heard, pictures), [], []
     for span, samples in zip(spans, pieces(mono_blocks(path, rate), spans)):
         picture = mel_picture(samples, pictures)
@@ -127,7 +136,7 @@ def plot_timeline(answer: Answer, settings: dict):
     fig, axes = plt.subplots(3, 1, figsize=(10, 6.5), sharex=True, height_ratios=(1, 2, 2))
     axes[0].fill_between(np.linspace(0, answer.seconds, len(peak)), -peak, peak, color="grey", linewidth=0)
     axes[0].set(ylabel="peak", ylim=(-1, 1), xlim=(0, answer.seconds))
-    show_picture(np.round(255 * (1 + decibels[::-1] / pictures.top_db)).astype(np.uint8)[..., None].repeat(3, axis=2), axes[1], pictures, seconds=answer.seconds)
+    show_picture(as_pixels(decibels, pictures)[..., None].repeat(3, axis=2), axes[1], pictures, seconds=answer.seconds)
     axes[1].set_xlabel("")
     below, middle = 0, (answer.track.start + answer.track.end) / 2
     width = (answer.track.end - answer.track.start).clip(upper=STEP) if len(answer.track) > 1 else answer.track.end - answer.track.start
@@ -183,7 +192,8 @@ def predict_files(paths: list[str], model: str | None = None, as_json: bool = Fa
         except Exception as error:  # whatever is wrong with one file, the others have their answers
             return str(error) if isinstance(error, ClipError) else f"{file}: {type(error).__name__}: {error}"
 
-    torch.set_num_threads(1)  # a recording a core
+    if len(files) > 1:
+        torch.set_num_threads(1)  # a recording a core
     jobs = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(ask)(file) for file in files)
     found = list(tqdm(jobs, total=len(files), unit="recording", disable=len(files) == 1))
     answers, failed = [a for a in found if isinstance(a, Answer)], [a for a in found if isinstance(a, str)]

@@ -10,7 +10,7 @@ import pandas as pd
 import soundfile as sf
 import soxr
 
-from .clips import ClipError, refuse_truncated
+from .clips import ClipError, refuse_not_numbers, refuse_truncated
 from .pictures import PictureSettings, mel_filters
 
 HOP = 512  # samples: how finely loudness is looked at (what librosa.effects.trim goes by)
@@ -58,8 +58,7 @@ def mono_blocks(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
             if not 1_000 <= rate <= 1_000_000:
                 raise ClipError(f"{path}: {rate} samples a second cannot be; export it again, at 44100 Hz for example")
             mono = block.mean(axis=1, dtype=np.float32)
-            if not np.isfinite(mono).all():
-                raise ClipError(f"{path}: {np.sum(~np.isfinite(mono))} samples are not numbers (NaN or infinite); export it again")
+            refuse_not_numbers(path, mono)
             resampler = resampler or soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
             yield resampler.resample_chunk(mono)
     except sf.LibsndfileError as error:

@@ -12,11 +12,10 @@ from scipy.signal import butter, fftconvolve, sosfiltfilt
 from tqdm import tqdm
 
 from .clips import EMOTIONS, read_clip
-from .corpora import ROOT, results_folder
-from .experiments import rendered, run_fold
+from .corpora import results_folder
+from .experiments import emobox_runs, rendered
 from .pictures import PictureSettings, mel_picture
 from .prediction import probabilities
-from .splits import ACTORS
 from .training import FINAL, load_model, write_text
 
 RATE = PictureSettings().sample_rate
@@ -36,17 +35,22 @@ def babble(voices: list[np.ndarray]) -> np.ndarray:
     return sum(np.resize(voice, longest) / np.std(voice) for voice in spoken)
 
 
-def through_mp3(samples: np.ndarray, bit_rate: int = 32_000) -> np.ndarray:
-    """Coded as MP3 and decoded again, as many samples as before (the coder's delay stays in)."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp3") as container:
-        stream = container.add_stream("libmp3lame", rate=RATE, layout="mono", bit_rate=bit_rate)
+def encode(file: str | io.BytesIO, samples: np.ndarray, rate: int, codec: str, container_format: str | None = None, **options) -> None:
+    """Write samples at `rate` [Hz] through PyAV into a file (its name says the container, or `container_format` does)."""
+    with av.open(file, "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono", **options)
         frame = av.AudioFrame.from_ndarray(samples.astype(np.float32)[None], format="fltp", layout="mono")
-        frame.sample_rate = RATE
-        pieces = av.AudioResampler(stream.format, "mono", RATE, frame_size=stream.codec_context.frame_size or 1152)
+        frame.sample_rate = rate
+        pieces = av.AudioResampler(stream.format, "mono", rate, frame_size=stream.codec_context.frame_size or 1024)
         for piece in [*pieces.resample(frame), *pieces.resample(None)]:
             container.mux(stream.encode(piece))
         container.mux(stream.encode(None))
+
+
+def through_mp3(samples: np.ndarray, bit_rate: int = 32_000) -> np.ndarray:
+    """Coded as MP3 and decoded again, as many samples as before (the coder's delay stays in)."""
+    file = io.BytesIO()
+    encode(file, samples, RATE, "libmp3lame", "mp3", bit_rate=bit_rate)
     file.seek(0)
     with av.open(file) as container:
         decoded = np.concatenate([frame.to_ndarray().mean(axis=0) for frame in container.decode(audio=0)])
@@ -91,10 +95,9 @@ def robustness(corpus: str = "real", data: str | None = None, every: int = 5) ->
     `evaluate`, seed 1, which are trained if they are not there yet. Writes robustness.csv into the results; returns it."""
     clips, pictures = rendered(corpus, data)
     ravdess, tables = clips[clips.corpus == "ravdess"].sort_values("clip"), []
-    recipe = FINAL[corpus]
-    torch.set_num_threads(1)  # a clip a core
-    for fold in range(1, 1 + len(ACTORS["emobox"])):
-        run = run_fold(clips, pictures, ROOT / "models" / corpus / "experiments", recipe, "emobox", fold, 1, corpus == "real")
+    runs = emobox_runs(clips, pictures, corpus)
+    torch.set_num_threads(1)  # a clip a core; not before, or training would be slow
+    for run in runs:
         model, settings = load_model(run["folder"])
         known = ~ravdess.speaker.isin(run["tested_on"].split())
         apart = conditions([read_clip(path, RATE) for path in ravdess.path[known].iloc[::max(1, known.sum() // 20)]])
@@ -106,9 +109,9 @@ def robustness(corpus: str = "real", data: str | None = None, every: int = 5) ->
                     for name, change in apart.items()]
 
         jobs = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(answers)(row) for row in asked.itertuples())
-        tables += [answer for found in tqdm(jobs, total=len(asked), desc=f"fold {fold}", unit="clip") for answer in found]
+        tables += [answer for found in tqdm(jobs, total=len(asked), desc=f"fold {run['fold']}", unit="clip") for answer in found]
     table = pd.DataFrame(tables, columns=["condition", "truth", "predicted"])
     right = (table.truth == table.predicted).groupby(table.condition, sort=False)
-    found = pd.DataFrame({"recipe": recipe, "clips": right.size(), "accuracy": 100 * right.mean()}).reset_index().round({"accuracy": 2})
+    found = pd.DataFrame({"recipe": FINAL[corpus], "clips": right.size(), "accuracy": 100 * right.mean()}).reset_index().round({"accuracy": 2})
     write_text(results_folder(corpus) / "robustness.csv", found.to_csv(index=False))
     return found

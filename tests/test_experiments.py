@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 
 from emotion_helpers import experiments, training
 from emotion_helpers.clips import EMOTIONS, find_clips
-from emotion_helpers.experiments import collect, evaluate, run_fold, train_and_test, with_temperatures
+from emotion_helpers.experiments import evaluate, run_fold, train_and_test, with_temperatures
 from emotion_helpers.pictures import render
 from emotion_helpers.splits import SPLITS, folds_of
 from emotion_helpers.training import RECIPES, Recipe, settings_of

@@ -155,6 +155,12 @@ def test_a_notebook_was_run_from_top_to_bottom_without_an_error_or_a_warning(pat
 
 
 @each_notebook
+def test_a_notebooks_code_cells_are_short(path):
+    lines = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in read(path).cells if cell.cell_type == "code"]
+    assert max(lines) <= 20
+
+
+@each_notebook
 def test_a_notebook_holds_no_sound(path):
     text = path.read_text()
     assert "data:audio" not in text and "<audio" not in text
