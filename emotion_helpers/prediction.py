@@ -72,7 +72,7 @@ def probabilities(picture: np.ndarray, model: torch.nn.Module, settings: dict) -
     with torch.inference_mode():
         each = model(normalised(pixels)).softmax(dim=1)
     answer = 0.25 * each[0] + 0.75 * each[1:].mean(dim=0) if len(each) > 1 else each[0]
-    return (answer.clamp(min=1e-12).log() / settings.get("temperature", 1)).softmax(dim=0).numpy()
+    return (answer.clamp(min=1e-12).log() / settings.get("temperature", 1)).softmax(dim=0).double().numpy()
 
 
 def movement(picture: np.ndarray, top_db: float) -> tuple[float, float]:
