@@ -87,6 +87,7 @@ def opened(browser, address, asked=None):
     page.on("request", lambda request: (asked if asked is not None else []).append(request.url))
     page.goto(address)
     page.wait_for_selector("#said")
+    page.get_by_role("button", name="Record", exact=True).wait_for()  # the page's parts come one after the other, this one late
     return page
 
 
