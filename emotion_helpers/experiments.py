@@ -17,6 +17,7 @@ from .device import find_device
 from .evaluation import calibrate, fit_temperature, predict_clips, scores
 from .pictures import PictureSettings, picture_key, render
 from .splits import ACTORS, folds_of
+from .sturdiness import begin_second_stage, blend
 from .training import FINAL, RECIPES, fit, imagenet_weights, learner_for, load_model, save_model, settings_of, write_model, write_text
 
 
@@ -51,7 +52,8 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
 
     It holds `run.json`, `predictions.csv` (a row a clip, probabilities as the network gave them), `history.csv` and the
     model, for whoever needs a network that never heard a speaker. A finished run is only read; one that was stopped
-    continues after its last epoch. Returns what `run.json` holds, and the folder.
+    continues after its last epoch. A recipe that comes `after` another goes on from that one's run. Returns what `run.json`
+    holds, and the folder.
     """
     settings = RECIPES[recipe]
     if split.startswith("tess"):
@@ -62,13 +64,20 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
             "split": split, "fold": fold, "seed": seed, "validation": validate, "trained_on": len(train), "clips": len(test),
             "data": hashlib.sha256(json.dumps([[(c, md5[c]) for c in sorted(side)] for side in (train, test)]).encode()).hexdigest()}
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]  # another recipe under the same name is another run
-    folder = folder / f"{recipe}-{split}{'-validation' if validate else ''}-{fold}-seed{seed}-{key}"
+    runs, folder = folder, folder / f"{recipe}-{split}{'-validation' if validate else ''}-{fold}-seed{seed}-{key}"
     if (folder / "run.json").exists():
         return {**json.loads((folder / "run.json").read_text()), "folder": folder}
+    first = run_fold(clips, pictures, runs, settings.after, split, fold, seed, pretrained, validate) if settings.after else None
     # Seeds a thousand apart: `fit` counts up from its seed, an epoch at a time.
     learn = learner_for(settings, pictures, train, test, 1000 * seed, pretrained, peek=validate)
     weights = imagenet_weights() if pretrained else "random"
+    if first:
+        teacher, _ = load_model(first["folder"])
+        distil = begin_second_stage(learn, teacher, settings.spoilt)
     history = fit(learn, settings.epochs, slice(*settings.lr), folder / "training", 1000 * seed)
+    if first:
+        learn.remove_cb(distil)
+        blend(learn.model, teacher)
     set_seed(1000 * seed)  # the views are drawn at random
     table = predict_clips(learn, clips, settings.views)
     measured = scores(table).loc["all"]
@@ -76,7 +85,7 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     write_text(folder / "predictions.csv", table.to_csv(index=False))
     write_text(folder / "history.csv", history.to_csv(index=False))
     run = {**what, "tested_on": " ".join(sorted(table.speaker.unique())), "weights": weights, "accuracy": measured.accuracy, "uar": measured.uar,
-           "minutes": history.seconds.sum() / 60, "device": find_device()[1]}
+           "minutes": history.seconds.sum() / 60 + (first["minutes"] if first else 0), "device": find_device()[1]}
     write_text(folder / "run.json", json.dumps(run, indent=1))
     for old in folder.glob("training*"):  # weights and optimizer: a quarter of a gigabyte
         shutil.rmtree(old, ignore_errors=True)
@@ -190,10 +199,10 @@ def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str 
     return table
 
 
-def emobox_runs(clips: pd.DataFrame, pictures: Path, corpus: str, folds: Iterable[int] = range(1, 1 + len(ACTORS["emobox"]))) -> list[dict]:
-    """The runs that `evaluate` does first (the corpus's recipe in `FINAL`, EmoBox, seed 1), as `run_fold` returns them."""
+def emobox_runs(clips: pd.DataFrame, pictures: Path, corpus: str, folds: Iterable[int] = range(1, 1 + len(ACTORS["emobox"])), recipe: str | None = None) -> list[dict]:
+    """The runs of EmoBox's `folds` with seed 1 (of the corpus's recipe in `FINAL` unless another is named), as `run_fold` returns them."""
     folder = ROOT / "models" / corpus / "experiments"
-    return [run_fold(clips, pictures, folder, FINAL[corpus], "emobox", fold, 1, corpus == "real") for fold in folds]
+    return [run_fold(clips, pictures, folder, recipe or FINAL[corpus], "emobox", fold, 1, corpus == "real") for fold in folds]
 
 
 def train_final(corpus: str = "real", data: str | None = None) -> Path:

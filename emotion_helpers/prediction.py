@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 import torch
-from fastai.vision.all import TensorImage, imagenet_stats
+from fastai.vision.all import TensorImage
 from joblib import Parallel, delayed
 from scipy.ndimage import uniform_filter1d
 from tqdm import tqdm
@@ -20,9 +20,9 @@ from .corpora import ROOT
 from .pictures import PictureSettings, as_pixels, mel_picture, squeezed
 from .plots import COLOURS, show_picture
 from .recordings import HOP, STEP, levels, mono_blocks, overview, pieces, share_at_peak, voiced, windows
+from .sturdiness import MEAN, STD
 from .training import ShiftAndStretch, SpecAugment, load_model, write_text
 
-MEAN, STD = (torch.tensor(values)[:, None, None] for values in imagenet_stats)
 VIEWS = 4  # half of evaluation's: an answer takes half the time
 RANDOM = threading.Lock()
 QUIET = 1e-3  # peak (-60 dB) below which 16 bits leave too few steps to go by

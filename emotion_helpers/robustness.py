@@ -16,7 +16,7 @@ from .corpora import results_folder
 from .experiments import emobox_runs, rendered
 from .pictures import PictureSettings, mel_picture
 from .prediction import probabilities
-from .training import FINAL, load_model, write_text
+from .training import FINAL, RECIPES, load_model, write_text
 
 RATE = PictureSettings().sample_rate
 
@@ -91,27 +91,31 @@ def conditions(voices: list[np.ndarray]) -> dict[str, Callable[[np.ndarray, np.r
 
 
 def robustness(corpus: str = "real", data: str | None = None, every: int = 5) -> pd.DataFrame:
-    """How many of the strangers' clips (`every` fifth of EmoBox's) are recognised in each of `conditions`, by the six networks of
-    `evaluate`, seed 1, which are trained if they are not there yet. Writes robustness.csv into the results; returns it."""
+    """How many of the strangers' clips (`every` fifth of EmoBox's) are recognised in each of `conditions`, by the networks of seed 1 of
+    the corpus's recipe in `FINAL` and of its first stage, if it has one; they are trained if they are not there yet. Writes
+    robustness.csv into the results; returns it."""
     clips, pictures = rendered(corpus, data)
     ravdess, tables = clips[clips.corpus == "ravdess"].sort_values("clip"), []
-    runs = emobox_runs(clips, pictures, corpus)
+    recipes = [name for name in (RECIPES[FINAL[corpus]].after, FINAL[corpus]) if name]
+    folds = list(zip(*(emobox_runs(clips, pictures, corpus, recipe=recipe) for recipe in recipes)))
     torch.set_num_threads(1)  # a clip a core; not before, or training would be slow
-    for run in runs:
-        model, settings = load_model(run["folder"])
-        known = ~ravdess.speaker.isin(run["tested_on"].split())
+    for runs in folds:
+        models = {run["recipe"]: load_model(run["folder"]) for run in runs}
+        known = ~ravdess.speaker.isin(runs[0]["tested_on"].split())
         apart = conditions([read_clip(path, RATE) for path in ravdess.path[known].iloc[::max(1, known.sum() // 20)]])
         asked = ravdess[~known].iloc[::every]
 
         def answers(row):
-            samples = read_clip(row.path, RATE)
-            return [(name, row.emotion, EMOTIONS[probabilities(mel_picture(change(samples, np.random.default_rng(row.Index))), model, settings).argmax()])
-                    for name, change in apart.items()]
+            samples, found = read_clip(row.path, RATE), []
+            for name, change in apart.items():
+                picture = mel_picture(change(samples, np.random.default_rng(row.Index)))
+                found += [(recipe, name, row.emotion, EMOTIONS[probabilities(picture, *model).argmax()]) for recipe, model in models.items()]
+            return found
 
         jobs = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(answers)(row) for row in asked.itertuples())
-        tables += [answer for found in tqdm(jobs, total=len(asked), desc=f"fold {run['fold']}", unit="clip") for answer in found]
-    table = pd.DataFrame(tables, columns=["condition", "truth", "predicted"])
-    right = (table.truth == table.predicted).groupby(table.condition, sort=False)
-    found = pd.DataFrame({"recipe": FINAL[corpus], "clips": right.size(), "accuracy": 100 * right.mean()}).reset_index().round({"accuracy": 2})
+        tables += [answer for found in tqdm(jobs, total=len(asked), desc=f"fold {runs[0]['fold']}", unit="clip") for answer in found]
+    table = pd.DataFrame(tables, columns=["recipe", "condition", "truth", "predicted"])
+    right = (table.truth == table.predicted).groupby([table.recipe, table.condition], sort=False)
+    found = pd.DataFrame({"clips": right.size(), "accuracy": 100 * right.mean()}).reset_index().round({"accuracy": 2})
     write_text(results_folder(corpus) / "robustness.csv", found.to_csv(index=False))
     return found

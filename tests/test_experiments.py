@@ -13,7 +13,7 @@ from emotion_helpers.clips import EMOTIONS, find_clips
 from emotion_helpers.experiments import evaluate, run_fold, train_and_test, with_temperatures
 from emotion_helpers.pictures import render
 from emotion_helpers.splits import SPLITS, folds_of
-from emotion_helpers.training import RECIPES, Recipe, settings_of
+from emotion_helpers.training import RECIPES, Recipe, load_model, settings_of
 
 TINY = Recipe(px=32, width=32, epochs=1, batch_size=16, lr=(2e-3, 2e-3), mixup=0, views=0)
 
@@ -120,23 +120,38 @@ def test_another_recipe_under_the_same_name_is_another_run(voices, tmp_path, mon
     assert run(voices, tmp_path)["settings"]["lr"] == [1e-3, 1e-3] and len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_run_that_was_stopped_continues_and_ends_the_same(voices, tmp_path, monkeypatch):
-    monkeypatch.setitem(RECIPES, "tiny", replace(TINY, epochs=2))
-    run(voices, tmp_path / "whole")
+@pytest.mark.parametrize("after", ["", "tiny"], ids=["first stage", "second stage"])
+def test_a_run_that_was_stopped_continues_and_ends_the_same(voices, tmp_path, monkeypatch, after):
+    monkeypatch.setitem(RECIPES, "longer", replace(TINY, epochs=2, after=after, spoilt=0.5))
+    run(voices, tmp_path / "whole", recipe="longer")
 
     class PowerCut(training.EachEpochOnDisk):
         def after_epoch(self):
             super().after_epoch()
             raise KeyboardInterrupt
 
+    if after:
+        run(voices, tmp_path / "stopped")
     with monkeypatch.context() as patched:
         patched.setattr(training, "EachEpochOnDisk", PowerCut)
         with pytest.raises(KeyboardInterrupt):
-            run(voices, tmp_path / "stopped")
-    (folder,) = (tmp_path / "stopped").iterdir()
+            run(voices, tmp_path / "stopped", recipe="longer")
+    (folder,) = (tmp_path / "stopped").glob("longer-*")
     assert len(pd.read_csv(folder / "training/history.csv")) == 1 and not (folder / "run.json").exists()
-    run(voices, tmp_path / "stopped")
-    pd.testing.assert_frame_equal(answers_in(tmp_path / "whole"), answers_in(tmp_path / "stopped"), rtol=1e-4)
+    run(voices, tmp_path / "stopped", recipe="longer")
+    whole, stopped = (pd.read_csv(next((tmp_path / name).glob("longer-*/predictions.csv"))) for name in ("whole", "stopped"))
+    pd.testing.assert_frame_equal(whole, stopped, rtol=1e-4)
+
+
+def test_a_second_stage_goes_on_from_the_network_of_the_first(voices, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "second", replace(TINY, after="tiny", spoilt=0.5, lr=(1e-6, 1e-6)))
+    second = run(voices, tmp_path, recipe="second")
+    with monkeypatch.context() as patched:
+        patched.setattr(experiments, "learner_for", None)
+        first = run(voices, tmp_path)  # it is there already
+    before, after = (load_model(done["folder"])[0].state_dict() for done in (first, second))
+    moved = max((after[name] - value).abs().max() for name, value in before.items() if "running" not in name and value.is_floating_point())
+    assert 0 < moved < 1e-4 and second["minutes"] > first["minutes"] and second["tested_on"] == first["tested_on"]
 
 
 def test_labels_that_mean_something_are_learnt_and_permuted_ones_are_not(all_clips, tmp_path, monkeypatch):

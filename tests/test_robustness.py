@@ -1,8 +1,15 @@
 """Step 11, robustness: each condition does to a clip what its name says."""
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from emotion_helpers.robustness import RATE, babble, band, conditions, in_a_room, through_mp3, with_noise
+from emotion_helpers import robustness as module
+from emotion_helpers.clips import EMOTIONS, find_clips
+from emotion_helpers.robustness import RATE, babble, band, conditions, in_a_room, robustness, through_mp3, with_noise
+from emotion_helpers.splits import folds_of
+from emotion_helpers.training import RECIPES
 
 
 @pytest.fixture
@@ -77,3 +84,24 @@ def test_the_same_seed_makes_the_same_noise(voice):
     change = conditions([voice])
     first, second = ([f(voice, np.random.default_rng(3)) for f in change.values()] for _ in range(2))
     assert all(map(np.array_equal, first, second)) and len(change) == 17
+
+
+def test_the_table_has_a_row_for_each_recipe_and_condition_and_asks_strangers_only(demo_corpus, tmp_path, monkeypatch):
+    """With networks that always answer the same, the accuracy is that emotion's share of the clips that were asked about."""
+    clips, asked = find_clips(demo_corpus)[0].query("corpus == 'ravdess' and emotion in ['sad', 'angry']"), []
+    folds = {fold: sorted(set(clips[clips["clip"].isin(names)].speaker)) for fold, names in enumerate(folds_of(clips, "emobox"), 1)}
+    monkeypatch.setattr(module, "RECIPES", {"quick": replace(RECIPES["quick"], after="sad"), "sad": RECIPES["quick"]})
+    monkeypatch.setattr(module, "rendered", lambda corpus, data: (clips, tmp_path))
+    monkeypatch.setattr(module, "emobox_runs", lambda clips, pictures, corpus, recipe: [
+        {"folder": recipe, "recipe": recipe, "fold": fold, "tested_on": " ".join(folds[fold])} for fold in (1, 2)])
+    monkeypatch.setattr(module, "load_model", lambda recipe: ("sad" if recipe == "sad" else "angry", {}))
+    monkeypatch.setattr(module, "probabilities", lambda picture, emotion, settings: np.array([e == emotion for e in EMOTIONS]))
+    monkeypatch.setattr(module, "mel_picture", len)
+    monkeypatch.setattr(module, "read_clip", lambda path, rate: asked.append(path) or np.random.default_rng(0).normal(size=2 * rate))
+    monkeypatch.setattr(module, "results_folder", lambda corpus: tmp_path)
+    table = robustness("demo", every=1)
+    mine = clips[clips.speaker.isin(folds[1] + folds[2])]
+    assert set(mine.path) <= set(asked) and (table["clips"] == len(mine)).all() and len(table) == 2 * 17
+    for recipe, emotion in (("sad", "sad"), ("quick", "angry")):
+        assert table.accuracy[table.recipe == recipe].to_numpy() == pytest.approx(100 * (mine.emotion == emotion).mean(), abs=0.01)
+    pd.testing.assert_frame_equal(table, pd.read_csv(tmp_path / "robustness.csv"))

@@ -1,0 +1,118 @@
+"""Step 6, sturdiness: a second stage of training, in which a network learns to hear in noise what it heard in the studio."""
+from copy import deepcopy
+
+import torch
+from fastai.vision.all import Callback, CrossEntropyLossFlat, Learner, RandTransform, TensorImage, imagenet_stats
+
+from .device import find_device
+
+MEAN, STD = (torch.tensor(values)[:, None, None] for values in imagenet_stats)
+KEPT = 0.25  # share of the first stage's weights in the network that comes out
+
+
+# ---- what happens to a picture away from the studio: powers add. Pictures are a batch, (n, 3, height, width), 0 (-80 dB) to 1
+
+
+def power(x: torch.Tensor) -> torch.Tensor:
+    """Pixels from 0 to 1 as power, from 1 to 1e8."""
+    return 10**(8 * x)
+
+
+def draw(x: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """A random number for each picture, shape (n, 1, 1, 1)."""
+    return torch.empty(len(x), 1, 1, 1, device=x.device).uniform_(low, high)
+
+
+def height(x: torch.Tensor) -> torch.Tensor:
+    """Where each row is, from 0 (the lowest frequencies, at the bottom) to 1; shape (height, 1)."""
+    return torch.linspace(1, 0, x.shape[2], device=x.device)[:, None]
+
+
+def in_noise(x: torch.Tensor) -> torch.Tensor:
+    """Power with a steady floor 35 to 75 dB below the loudest point, up to 10 dB louder towards one end of the frequencies."""
+    decibels = draw(x, -75, -35) + draw(x, -20, 20) * (height(x) - 0.5) + 3 * torch.randn(len(x), 1, *x.shape[2:], device=x.device)
+    return power(x) + 10**(8 + (decibels + torch.randn_like(x)) / 10)
+
+
+def in_a_crowd(x: torch.Tensor, voices: int = 6) -> torch.Tensor:
+    """Power with the voices of so many of the batch's other pictures at once, 3 to 35 dB softer; of each the middle, repeated."""
+    own, width, crowd = power(x), x.shape[3], 0
+    for _ in range(voices):
+        middle = own[torch.randperm(len(x), device=x.device)][..., width // 4:][..., :width // 2].repeat(1, 1, 1, 3)[..., :width]
+        crowd = crowd + middle.roll(int(torch.randint(width, (1,))), dims=3)
+    loudness = own.mean((1, 2, 3), keepdim=True) * 1.6  # without the black at both ends
+    return own + crowd / crowd.mean((1, 2, 3), keepdim=True) * loudness * 10**(draw(x, -35, -3) / 10)
+
+
+def in_a_room(x: torch.Tensor) -> torch.Tensor:
+    """Power with echoes that die away by a factor of 0.85 to 0.96 from column to column."""
+    own, fall, echo, echoes = power(x), draw(x, 0.85, 0.96)[..., 0], 0, []
+    for column in own.unbind(dim=3):
+        echo = fall * echo + (1 - fall) * column
+        echoes.append(echo)
+    return own + torch.stack(echoes, dim=3) * draw(x, 0.3, 1.2)
+
+
+def on_the_telephone(x: torch.Tensor) -> torch.Tensor:
+    """Power without up to 45 % of the rows at the top and, in half of the pictures, up to 15 % at the bottom."""
+    inside = (height(x) < 1 - draw(x, 0, 0.45)) & (height(x) >= draw(x, -0.15, 0.15))
+    return power(torch.where(inside, x, 0))
+
+
+class AwayFromTheStudio(RandTransform):
+    """Spoils a `share` of the pictures in one way each: a third by noise, a third by a crowd, a sixth by a room, a sixth by a telephone."""
+    ways = (in_noise, in_noise, in_a_crowd, in_a_crowd, in_a_room, on_the_telephone)
+    order = 22
+
+    def __init__(self, share: float = 0.9):
+        super().__init__()
+        self.share = share
+
+    def encodes(self, x: TensorImage):
+        x = x.as_subclass(torch.Tensor)
+        way, hit, out = torch.randint(len(self.ways), (len(x),)), torch.rand(len(x)) < self.share, x.clone()
+        for i, spoilt in enumerate(self.ways):
+            if (chosen := (way == i) & hit).any():
+                loud = spoilt(x[chosen])
+                loud = 1e8 * loud / loud.amax((1, 2, 3), keepdim=True)  # as mel_picture does: the loudest point is white
+                out[chosen] = loud.clamp(min=1).log10() / 8
+        return TensorImage(out)
+
+
+# ---- the second stage
+
+
+class Distil(Callback):
+    """Training pictures are spoilt, and their labels are what the `teacher` says of them as they were in the studio.
+
+    After Xie et al. 2020 (Noisy Student), arXiv:1911.04252.
+    """
+    def __init__(self, teacher: torch.nn.Module, share: float):
+        self.teacher, self.spoil, self.share = teacher, AwayFromTheStudio(share), share
+
+    def before_batch(self):
+        if not self.training:
+            return
+        mean, std = MEAN.to(self.x.device), STD.to(self.x.device)
+        with torch.no_grad(), torch.autocast(self.x.device.type, torch.bfloat16, enabled=find_device()[0] in ("bf16", "cuda")):
+            said = self.teacher(self.x).float().softmax(dim=1)
+        spoilt = self.spoil.encodes(TensorImage((self.x * std + mean).clamp(0, 1)))
+        self.learn.xb, self.learn.yb = ((spoilt - mean) / std,), (said.as_subclass(torch.Tensor),)
+
+
+def begin_second_stage(learn: Learner, teacher: torch.nn.Module, share: float) -> Distil:
+    """Make a learner go on from the `teacher`, which it is taught by; returns the callback that does so."""
+    learn.model.load_state_dict(teacher.state_dict())
+    learn.loss_func = CrossEntropyLossFlat(flatten=False)  # it takes probabilities for labels too
+    distil = Distil(deepcopy(teacher).eval().requires_grad_(False).to(learn.dls.device), share)
+    learn.add_cb(distil)
+    return distil
+
+
+def blend(model: torch.nn.Module, first: torch.nn.Module) -> None:
+    """Mix KEPT of the `first` network's weights back into `model`: sturdy, and no worse in the studio.
+
+    Wortsman et al. 2022, arXiv:2109.01903.
+    """
+    before = first.state_dict()
+    model.load_state_dict({name: value.lerp(before[name].to(value), KEPT) if value.is_floating_point() else value for name, value in model.state_dict().items()})
