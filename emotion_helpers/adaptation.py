@@ -9,15 +9,14 @@ from .clips import EMOTIONS, STATEMENTS, read_clip
 from .corpora import results_folder
 from .experiments import emobox_runs, rendered
 from .pictures import PictureSettings, mel_picture
-from .prediction import as_input
+from .prediction import as_input, features
 from .training import load_model, write_text
 
 
-def features(paths: list[str], model: torch.nn.Module, settings: dict) -> torch.Tensor:
-    """What the last layer gets for each clip: shape (n, 512)."""
+def clip_features(paths: list[str], model: torch.nn.Module, settings: dict) -> torch.Tensor:
+    """The `features` of each clip's picture: shape (n, 512)."""
     pictures = PictureSettings(**settings["spectrogram"])
-    with torch.no_grad():
-        return torch.cat([model[1][:-1](model[0](as_input(mel_picture(read_clip(path, pictures.sample_rate), pictures), settings))) for path in paths])
+    return torch.cat([features(as_input(mel_picture(read_clip(path, pictures.sample_rate), pictures), settings), model) for path in paths])
 
 
 def taught(weight: torch.Tensor, found: torch.Tensor, emotions: list[str], temperature: float = 1, pull: float = 0.1) -> torch.Tensor:
@@ -45,7 +44,7 @@ def adapted(model: torch.nn.Module, settings: dict, paths: list[str], emotions: 
     """A copy of the network whose last layer was `taught` one speaker's clips; the layers below stay as they are."""
     model = deepcopy(model)
     layer = model[1][-1]
-    layer.weight.data = taught(layer.weight, features(paths, model, settings), emotions, settings.get("temperature", 1), pull)
+    layer.weight.data = taught(layer.weight, clip_features(paths, model, settings), emotions, settings.get("temperature", 1), pull)
     return model
 
 
@@ -62,7 +61,7 @@ def adaptation(corpus: str = "real", data: str | None = None) -> pd.DataFrame:
         model, settings = load_model(run["folder"])
         weight = model[1][-1].weight
         for speaker, spoken in clips[clips.speaker.isin(run["tested_on"].split())].groupby("speaker"):
-            found, truth = features(spoken.path, model, settings), spoken.emotion.to_numpy()
+            found, truth = clip_features(spoken.path, model, settings), spoken.emotion.to_numpy()
             for sentence in STATEMENTS:
                 others = (spoken.text != sentence).to_numpy()
                 first = np.flatnonzero(~others & (spoken.number < 3))

@@ -15,9 +15,10 @@ import gradio as gr
 import matplotlib.pyplot as plt
 import torch
 
-from .clips import EMOTIONS, ClipError
+from .clips import EMOTIONS, ClipError, read_clip
 from .experiments import train_final
 from .explanation import activations
+from .neighbours import Neighbours, clip_file, nearest, read_neighbours
 from .pictures import PictureSettings, mel_picture
 from .plots import show_map
 from .prediction import Answer, final_model, plot_timeline, predict
@@ -54,21 +55,37 @@ def clearest_window(path: str, emotion: str, answer: Answer, settings: dict):
     return mel_picture(samples, pictures), pictures
 
 
-def ask(path: str | None, model: torch.nn.Module, settings: dict) -> Iterator[tuple[str, dict | None, str, str]]:
-    """What the page shows for a recording: a sentence, the probabilities, the timeline and the activation map (as HTML).
+def most_like(picture, emotion: str, neighbours: Neighbours | None, model: torch.nn.Module, settings: dict) -> gr.Audio:
+    """A player with the training clip of `emotion` that is heard as most like a picture; hidden if there is none to compare with."""
+    if not (neighbours and emotion in set(neighbours[0].emotion)):
+        return gr.Audio(visible=False)
+    clip, likeness = nearest(picture, emotion, neighbours, model, settings)
+    said, file = f"The most similar training clip of {emotion}: {clip}, likeness {likeness:.2f}", clip_file(clip, settings["corpus"])
+    if not file:
+        return gr.Audio(None, label=f"{said}; it is no longer in data/{settings['corpus']}", visible=True)
+    rate = settings["spectrogram"]["sample_rate"]
+    return gr.Audio((rate, (32767 * read_clip(file, rate).clip(-1, 1)).astype("int16")), label=said, visible=True)
 
-    The first two come at once, the drawings when they are done.
+
+def ask(path: str | None, intended: str | None, model: torch.nn.Module, settings: dict, neighbours: Neighbours | None = None) -> Iterator[tuple]:
+    """What the page shows for a recording: a sentence, the probabilities, the timeline and the activation map (as HTML), and players
+    with the most similar training clips of the emotion that comes first and of the `intended` one.
+
+    The first two come at once, the rest when it is done.
     """
+    nothing = ("", "", gr.Audio(visible=False), gr.Audio(visible=False))
     if not path:
-        yield "Record something or drop a sound file.", None, "", ""
+        yield "Record something or drop a sound file.", None, *nothing
         return
     try:
         answer = predict(path, model, settings, longest=LONGEST)
     except (ClipError, OSError) as error:
-        yield f"This cannot be answered: {str(error).removeprefix(path + ': ')}.", None, "", ""
+        yield f"This cannot be answered: {str(error).removeprefix(path + ': ')}.", None, *nothing
         return
     said, sure = in_words(answer), answer.probabilities or None
-    yield said, sure, "", ""
+    if intended and answer.emotion:
+        said += f". You meant {intended}" + ("." if intended == answer.emotion else f", which it gives {100 * sure[intended]:.0f} %.")
+    yield said, sure, *nothing
     if sure:
         first = max(sure, key=sure.get)
         picture, pictures = clearest_window(path, first, answer, settings)
@@ -77,21 +94,24 @@ def ask(path: str | None, model: torch.nn.Module, settings: dict) -> Iterator[tu
             figure = plt.figure(figsize=(10, 3))
             show_map(picture, activations(picture, model, settings, first), settings=pictures).set_title(f"orange: speaks for {first}; purple: against it")
             seen = as_html(figure, f"Spectrogram with the activation map for {first} over it")
-        yield said, sure, over_time, seen
+        yield said, sure, over_time, seen, *(most_like(picture, emotion, neighbours, model, settings) for emotion in (first, "" if intended == first else intended))
 
 
-def build(model: torch.nn.Module, settings: dict) -> gr.Blocks:
+def build(model: torch.nn.Module, settings: dict, neighbours: Neighbours | None = None) -> gr.Blocks:
     """The page. Recordings stay in a folder of this run's and are deleted after ten minutes, and when the app stops."""
     with gr.Blocks(title="Emotions in a voice", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown("# Emotions in a voice\nSpeak a sentence, or drop a sound file. Nothing leaves this computer.")
         if settings.get("corpus") == "demo":
             gr.Markdown("**This network has heard synthetic demo voices only: its answers about people mean nothing.** `python -m emotion_helpers train` trains one on people.")
         sound = gr.Audio(sources=["microphone", "upload"], type="filepath", label=f"Your voice (up to {LONGEST // 60} minutes)", elem_id="voice", buttons=[])
+        intended = gr.Dropdown([("does not matter", ""), *EMOTIONS], value="", label="Which emotion did you mean? (it changes no answer)", elem_id="intended")
         said = gr.Textbox(label="The network says", interactive=False, elem_id="said")
         sure = gr.Label(label="How probable is each emotion?", show_heading=False, num_top_classes=len(EMOTIONS), elem_id="probabilities")
         timeline, seen = gr.HTML(label="Over time"), gr.HTML(label="What it hangs on")
+        players = [gr.Audio(visible=False, interactive=False, buttons=[], elem_id=name) for name in ("like-first", "like-intended")]
         gr.Markdown(WORTH)
-        sound.change(partial(ask, model=model, settings=settings), sound, [said, sure, timeline, seen], concurrency_limit=2, api_name="ask")
+        gr.on([sound.change, intended.change], partial(ask, model=model, settings=settings, neighbours=neighbours), [sound, intended],
+              [said, sure, timeline, seen, *players], concurrency_limit=2, api_name="ask")
     return page.queue(max_size=32)
 
 
@@ -103,7 +123,7 @@ def serve(port: int | None = None, block: bool = True):
         print(f"{error}\nTraining on the demo voices now.")
         folder = train_final("demo")
     model, settings = load_model(folder)
-    page = build(model, settings)
+    page = build(model, settings, read_neighbours(folder))
     plain = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"])  # its own fonts come from elsewhere
     return page, page.launch(server_name="127.0.0.1", server_port=port, max_file_size=BIGGEST, theme=plain, ssr_mode=False, share=False, prevent_thread_lock=not block,
                              footer_links=[], show_error=False, quiet=not block)

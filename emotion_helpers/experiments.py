@@ -15,7 +15,9 @@ from .clips import EMOTIONS, find_clips
 from .corpora import ROOT, get_corpora, results_folder
 from .device import find_device
 from .evaluation import calibrate, fit_temperature, predict_clips, scores
-from .pictures import PictureSettings, picture_key, render
+from .neighbours import FILE as NEIGHBOURS
+from .neighbours import write_neighbours
+from .pictures import PictureSettings, picture_files, picture_key, render
 from .splits import ACTORS, folds_of
 from .sturdiness import begin_second_stage, blend
 from .training import FINAL, RECIPES, fit, imagenet_weights, learner_for, load_model, save_model, settings_of, write_model, write_text
@@ -206,7 +208,8 @@ def emobox_runs(clips: pd.DataFrame, pictures: Path, corpus: str, folds: Iterabl
 
 
 def train_final(corpus: str = "real", data: str | None = None) -> Path:
-    """Train the network that answers about any recording (`prediction`), and write it into models/<corpus>/final; returns that folder.
+    """Train the network that answers about any recording (`prediction`), and write it into models/<corpus>/final, with the features of
+    the clips that it heard (`neighbours`); returns that folder.
 
     It is the one that `evaluate` trains first: the corpus's recipe in `FINAL`, EmoBox's fold 1. So four actors stay strangers to it, whom
     notebooks 07 and 08 ask about. Its temperature is the run's in the tables of results, or 1 while there is none.
@@ -216,5 +219,10 @@ def train_final(corpus: str = "real", data: str | None = None) -> Path:
     known, _ = recorded(results_folder(corpus))
     temperature = known[(known.split == "emobox") & (known.fold == 1) & (known.seed == 1)].temperature if len(known) else []
     model, settings = load_model(run["folder"])
-    return write_model(ROOT / "models" / corpus / "final", model, settings | {
+    folder = ROOT / "models" / corpus / "final"
+    (folder / NEIGHBOURS).unlink(missing_ok=True)  # or they might be another network's
+    write_model(folder, model, settings | {
         "corpus": corpus, "strangers": run["tested_on"].split(), "temperature": float([1, *temperature][-1])})
+    heard, _ = train_and_test(clips, "emobox", 1, RECIPES[FINAL[corpus]].tess)
+    write_neighbours(folder, [picture for picture in picture_files(pictures) if picture.stem in heard], model, settings)
+    return folder

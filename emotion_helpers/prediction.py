@@ -58,6 +58,12 @@ def as_input(picture: np.ndarray, settings: dict) -> torch.Tensor:
     return normalised(squeezed_pixels(picture, settings))
 
 
+def features(inputs: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    """What the network's last layer gets for a batch of `as_input`: shape (n, 512)."""
+    with torch.no_grad():
+        return model[1][:-1](model[0](inputs))
+
+
 def probabilities(picture: np.ndarray, model: torch.nn.Module, settings: dict) -> np.ndarray:
     """Calibrated probabilities of the emotions for one `mel_picture`, shape (8,): from the picture as it is and from VIEWS augmented
     views of it, weighed as in `evaluation.predict_clips`, always the same views."""

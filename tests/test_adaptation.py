@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotion_helpers.adaptation import adapted, features
+from emotion_helpers.adaptation import adapted, clip_features
 from emotion_helpers.clips import EMOTIONS, find_clips, read_clip
 from emotion_helpers.pictures import mel_picture
 from emotion_helpers.prediction import as_input
@@ -18,7 +18,7 @@ def speaker(demo_corpus):
 
 def said(model, settings, paths):
     with torch.no_grad():
-        return [EMOTIONS[i] for i in model[1][-1](features(paths, model, settings)).argmax(dim=1)]
+        return [EMOTIONS[i] for i in model[1][-1](clip_features(paths, model, settings)).argmax(dim=1)]
 
 
 def test_it_learns_what_it_is_taught(network, speaker):
@@ -43,4 +43,4 @@ def test_the_stronger_the_pull_the_smaller_the_change(network, speaker):
 def test_features_are_what_the_last_layer_gets(network, speaker):
     with torch.no_grad():
         whole = network[0](as_input(mel_picture(read_clip(speaker[0][0], 22_050)), network[1]))
-        assert torch.allclose(network[0][1][-1](features(speaker[0][:1], *network)), whole, atol=1e-4)
+        assert torch.allclose(network[0][1][-1](clip_features(speaker[0][:1], *network)), whole, atol=1e-4)

@@ -30,10 +30,10 @@ def clip(demo_corpus, tmp_path_factory):
 
 
 def test_an_answer_comes_at_once_and_its_drawings_after_it(clip, network):
-    first, last = app.ask(clip, *network)
-    assert first[:2] == last[:2] and first[2:] == ("", "") and list(first[1]) == list(EMOTIONS)
+    first, last = app.ask(clip, "", *network)
+    assert first[:2] == last[:2] and first[2:4] == ("", "") and list(first[1]) == list(EMOTIONS)
     assert first[0] == app.in_words(predict(clip, *network))
-    for drawing in last[2:]:
+    for drawing in last[2:4]:
         assert drawing.startswith('<img alt="') and "data:image/png;base64," in drawing  # words for those who do not see it
 
 
@@ -41,19 +41,33 @@ def test_an_answer_comes_at_once_and_its_drawings_after_it(clip, network):
 def test_a_bad_upload_is_answered_with_a_sentence(tmp_path, network, content, said):
     path = tmp_path / "bad.wav"
     path.write_bytes(content or b"")
-    (answer,) = app.ask(None if content is None else str(path), *network)
-    assert said in answer[0] and answer[1:] == (None, "", "") and str(tmp_path) not in answer[0]
+    (answer,) = app.ask(None if content is None else str(path), "", *network)
+    assert said in answer[0] and answer[1:4] == (None, "", "") and str(tmp_path) not in answer[0]
 
 
 def test_a_recording_that_is_too_long_is_answered_with_the_limit(tmp_path, network):
     sf.write(tmp_path / "long.wav", np.zeros(601 * 8_000, np.int16), 8_000)
-    ((said, *_),) = app.ask(str(tmp_path / "long.wav"), *network)
+    ((said, *_),) = app.ask(str(tmp_path / "long.wav"), "", *network)
     assert "longer than 600 s, which is the limit" in said
 
 
 def test_silence_has_no_probabilities(tmp_path, network):
     sf.write(tmp_path / "nothing.wav", np.zeros(48_000), 48_000)
-    assert list(app.ask(str(tmp_path / "nothing.wav"), *network)) == [("No answer: silence", None, "", "")]
+    assert [answer[:4] for answer in app.ask(str(tmp_path / "nothing.wav"), "", *network)] == [("No answer: silence", None, "", "")]
+
+
+def test_what_was_meant_changes_no_answer_and_is_set_beside_it(clip, network, demo_network, demo_corpus, monkeypatch):
+    monkeypatch.setattr(app, "clip_file", lambda name, corpus: next(demo_corpus.rglob(f"{name}.wav")))
+    neighbours = app.read_neighbours(demo_network)
+    answer = predict(clip, *network)
+    first = max(answer.probabilities, key=answer.probabilities.get)
+    meant = next(emotion for emotion in ("sad", "angry") if emotion != first)
+    *_, last = app.ask(clip, meant, *network, neighbours)
+    assert last[0].startswith(app.in_words(answer)) and last[1] == answer.probabilities
+    for player, emotion in zip(last[4:], (first, meant)):
+        assert player.visible and f"training clip of {emotion}: 0" in player.label and player.value
+    *_, without = app.ask(clip, first, *network, neighbours)
+    assert without[4].visible and not without[5].visible  # the same clip need not be heard twice
 
 
 # ---- the page
@@ -121,6 +135,12 @@ def test_the_microphone_is_answered(browser, address):
     page.get_by_role("button", name="Stop", exact=True).first.click()
     assert said(page).split(",")[0] in EMOTIONS or said(page).startswith("No answer: ")
     page.wait_for_selector("img[alt^='Waveform']")
+
+
+def test_the_most_similar_training_clip_can_be_heard(browser, address, clip):
+    page = opened(browser, address)
+    upload(page, clip)
+    page.wait_for_selector("#like-first:has-text('The most similar training clip of')")
 
 
 def test_two_people_get_their_own_answers(browser, address, clip, tmp_path):
