@@ -3,10 +3,12 @@ import base64
 import html
 import io
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing leaves this machine
 RECORDINGS = tempfile.TemporaryDirectory(prefix="emotions-")  # for this run alone: it goes when the program ends
@@ -115,15 +117,40 @@ def build(model: torch.nn.Module, settings: dict, neighbours: Neighbours | None 
     return page.queue(max_size=32)
 
 
+def launch(page: gr.Blocks, port: int | None = None, block: bool = False):
+    """Serve a page on 127.0.0.1, at `port` or the first free one from 7860 on; returns the page and what gradio says about where it is."""
+    plain = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"])  # its own fonts come from elsewhere
+    return page, page.launch(server_name="127.0.0.1", server_port=port, max_file_size=BIGGEST, theme=plain, ssr_mode=False, share=False, prevent_thread_lock=not block,
+                             footer_links=[], show_error=False, quiet=not block)
+
+
 def serve(port: int | None = None, block: bool = True):
-    """Serve the page on 127.0.0.1, at `port` or the first free one from 7860 on, until it is stopped; without a trained network one of the demo voices is trained first."""
+    """Serve the page as `launch` does, until it is stopped; without a trained network one of the demo voices is trained first."""
     try:
         folder = final_model()
     except FileNotFoundError as error:
         print(f"{error}\nTraining on the demo voices now.")
         folder = train_final("demo")
-    model, settings = load_model(folder)
-    page = build(model, settings, read_neighbours(folder))
-    plain = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"])  # its own fonts come from elsewhere
-    return page, page.launch(server_name="127.0.0.1", server_port=port, max_file_size=BIGGEST, theme=plain, ssr_mode=False, share=False, prevent_thread_lock=not block,
-                             footer_links=[], show_error=False, quiet=not block)
+    return launch(build(*load_model(folder), read_neighbours(folder)), port, block)
+
+
+# ---- sentences of your own, for `adaptation`
+
+
+def keep(path: str | None, emotion: str, folder: Path) -> tuple[None, str]:
+    """Copy a recording into `folder` as <emotion>-<number>.wav; clears the recorder and says what is there."""
+    if path:
+        number = 1 + max((int(p.stem.rpartition("-")[2]) for p in folder.glob(f"{emotion}-*.wav")), default=0)
+        shutil.copy(path, folder / f"{emotion}-{number}.wav")
+    return None, "Recorded: " + ", ".join(f"{e} {len(list(folder.glob(f'{e}-*.wav')))}" for e in EMOTIONS) + f" (in {folder})"
+
+
+def recorder(folder: Path):
+    """Serve a page that records sentences whose emotion the speaker names into `folder`, and returns what `launch` does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with gr.Blocks(title="Record your sentences", analytics_enabled=False, delete_cache=(60, 600)) as page:
+        emotion = gr.Dropdown(EMOTIONS, value=EMOTIONS[0], label="Speak this emotion", elem_id="emotion")
+        sound = gr.Audio(sources=["microphone"], type="filepath", format="wav", label="One sentence", elem_id="voice", buttons=[])
+        kept = gr.Textbox(keep(None, "", folder)[1], label="So far", interactive=False, elem_id="kept")
+        sound.stop_recording(partial(keep, folder=folder), [sound, emotion], [sound, kept])
+    return launch(page)

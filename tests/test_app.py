@@ -170,6 +170,19 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(browser, address):
     assert {"Record", "Upload file"} <= reached
 
 
+def test_sentences_are_recorded_into_a_folder_by_emotion(browser, tmp_path):
+    (tmp_path / "neutral-7.wav").write_bytes(b"")
+    page, (_, address, _) = app.recorder(tmp_path)
+    tab = browser.new_page()
+    tab.goto(address)
+    tab.get_by_role("button", name="Record", exact=True).click()
+    time.sleep(1.5)
+    tab.get_by_role("button", name="Stop", exact=True).first.click()
+    tab.wait_for_function("document.querySelector('#kept textarea').value.startsWith('Recorded: neutral 2, calm 0')")
+    page.close()
+    assert sf.info(tmp_path / "neutral-8.wav").duration > 0.5  # after the last number that there was: nothing is written over
+
+
 def test_it_listens_on_this_machine_only(address):
     assert address.startswith("http://127.0.0.1:")
 
