@@ -31,6 +31,7 @@ LONGEST = 600  # s
 BIGGEST = "50mb"
 WORTH = ("The network learnt from actors who were asked to sound like this. On voices it never heard it is right for about three clips in "
          "four; it hears how you sound, not how you feel.")
+READABLE = "#time, #duration, .time, .duration, .playback { color: var(--body-text-color) !important }"  # gradio's light grey is not
 DRAWING = threading.Lock()  # pyplot is one for all users
 
 
@@ -120,7 +121,7 @@ def build(model: torch.nn.Module, settings: dict, neighbours: Neighbours | None 
 def launch(page: gr.Blocks, port: int | None = None, block: bool = False):
     """Serve a page on 127.0.0.1, at `port` or the first free one from 7860 on; returns the page and what gradio says about where it is."""
     plain = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"])  # its own fonts come from elsewhere
-    return page, page.launch(server_name="127.0.0.1", server_port=port, max_file_size=BIGGEST, theme=plain, ssr_mode=False, share=False, prevent_thread_lock=not block,
+    return page, page.launch(server_name="127.0.0.1", server_port=port, max_file_size=BIGGEST, theme=plain, css=READABLE, ssr_mode=False, share=False, prevent_thread_lock=not block,
                              footer_links=[], show_error=False, quiet=not block)
 
 

@@ -170,6 +170,27 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(browser, address):
     assert {"Record", "Upload file"} <= reached
 
 
+CONTRASTS = """() => {
+    const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const below = e => { for (; e; e = e.parentElement) { const c = numbers(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; } return [255, 255, 255]; };
+    return [...document.querySelectorAll('body *')].filter(e => e.offsetParent && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || e.matches('textarea'))
+        .map(e => { const [a, b] = [light(numbers(getComputedStyle(e).color)), light(below(e))]; return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.innerText || e.value]; });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_what_is_behind_it(browser, address, clip, scheme):
+    """By at least 4.5 to 1, the Web Content Accessibility Guidelines' level AA."""
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(address)
+    upload(page, clip)
+    page.wait_for_selector("#like-first:has-text('The most similar')")
+    found = [(ratio, text) for ratio, text in page.evaluate(CONTRASTS) if text and text.strip()]
+    assert len(found) > 15 and not [(round(ratio, 1), text) for ratio, text in found if ratio < 4.5]
+
+
 def test_sentences_are_recorded_into_a_folder_by_emotion(browser, tmp_path):
     (tmp_path / "neutral-7.wav").write_bytes(b"")
     page, (_, address, _) = app.recorder(tmp_path)
