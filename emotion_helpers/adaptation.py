@@ -10,7 +10,7 @@ from .corpora import results_folder
 from .experiments import emobox_runs, rendered
 from .pictures import PictureSettings, mel_picture
 from .prediction import as_input, features
-from .training import load_model, write_text
+from .training import ANSWERS, load_model, write_text
 
 
 def clip_features(paths: list[str], model: torch.nn.Module, settings: dict) -> torch.Tensor:
@@ -57,7 +57,7 @@ def adaptation(corpus: str = "real", data: str | None = None) -> pd.DataFrame:
     clips, pictures = rendered(corpus, data)
     clips = clips.assign(number=clips.groupby(["speaker", "text", "emotion"]).cumcount())
     rows = []
-    for run in emobox_runs(clips, pictures, corpus):
+    for run in emobox_runs(clips, pictures, corpus, ANSWERS[corpus]):
         model, settings = load_model(run["folder"])
         weight = model[1][-1].weight
         for speaker, spoken in clips[clips.speaker.isin(run["tested_on"].split())].groupby("speaker"):

@@ -20,7 +20,7 @@ from .neighbours import write_neighbours
 from .pictures import PictureSettings, picture_files, picture_key, render
 from .splits import ACTORS, folds_of
 from .sturdiness import begin_second_stage, blend
-from .training import FINAL, RECIPES, fit, imagenet_weights, learner_for, load_model, save_model, settings_of, write_model, write_text
+from .training import ANSWERS, FINAL, RECIPES, fit, imagenet_weights, learner_for, load_model, save_model, settings_of, write_model, write_text
 
 
 RUN = ["split", "fold", "seed"]  # what tells the runs of a recipe apart
@@ -65,6 +65,8 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     what = {"recipe": recipe, "settings": settings_of(settings), "spectrogram": json.loads(picture_key("", PictureSettings())),
             "split": split, "fold": fold, "seed": seed, "validation": validate, "trained_on": len(train), "clips": len(test),
             "data": hashlib.sha256(json.dumps([[(c, md5[c]) for c in sorted(side)] for side in (train, test)]).encode()).hexdigest()}
+    if settings.after:
+        what["first"] = settings_of(RECIPES[settings.after])
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]  # another recipe under the same name is another run
     runs, folder = folder, folder / f"{recipe}-{split}{'-validation' if validate else ''}-{fold}-seed{seed}-{key}"
     if (folder / "run.json").exists():
@@ -135,19 +137,26 @@ def newest(new: pd.DataFrame, old: pd.DataFrame, keys: list[str]) -> pd.DataFram
     return both.drop_duplicates(keys).sort_values(keys)
 
 
-def collect(folder: Path, results: Path, recipe: str) -> None:
+def results_of(recipe: str, corpus: str) -> Path:
+    """Where the tables of a recipe are: in the corpus's folder of results if it is the one in `FINAL`, else in a folder of its own there."""
+    return results_folder(corpus) / ("" if recipe == FINAL[corpus] else recipe)
+
+
+def collect(folder: Path, corpus: str, recipe: str) -> None:
     """Bring the tables that notebook 06 reads up to date with all finished runs below `folder`; other machines' runs stay.
 
-    `ablation.csv` has the validation runs. `runs.csv` and `predictions.csv.gz` have the others, of `recipe` as it is now;
-    the probabilities are calibrated.
+    `ablation.csv` has the validation runs. `runs.csv` and `predictions.csv.gz`, where `results_of` says, have the others, of `recipe`
+    as it is now; the probabilities are calibrated.
     """
     runs, tables = finished(folder)
+    results = results_folder(corpus)
     now = [json.dumps(settings_of(settings)) for settings in (RECIPES[recipe], replace(RECIPES[recipe], tess=True))]
-    kept = [name for name in runs if name not in ("validation", "spectrogram", "data")]
+    kept = [name for name in runs if name not in ("validation", "spectrogram", "data", "first")]
     figures = {"accuracy": 4, "uar": 4, "minutes": 1, "temperature": 4}
     ablation = results / "ablation.csv"
     tried = newest(runs.loc[runs.validation, kept].round(figures), pd.read_csv(ablation) if ablation.exists() else pd.DataFrame(), ["recipe", "settings", *RUN])
     write_text(ablation, tried.to_csv(index=False))
+    results = results_of(recipe, corpus)
     tested, (known, answers) = runs.loc[(runs.recipe == recipe) & ~runs.validation & runs.settings.isin(now), kept], recorded(results)
     tables |= {-1 - i: table for i, table in answers.items()}  # below zero, so that no number stands for two runs
     known.index = [-1 - i for i in known.index]
@@ -155,6 +164,7 @@ def collect(folder: Path, results: Path, recipe: str) -> None:
     if len(table):
         answers = pd.concat([calibrate(tables[run.Index], run.temperature).assign(split=run.split, fold=run.fold, seed=run.seed) for run in table.itertuples()])
         answers = answers[[*RUN, "clip", "speaker", "truth", *EMOTIONS]].round({e: 6 for e in EMOTIONS}).sort_values([*RUN, "clip"])
+        results.mkdir(exist_ok=True)
         answers.to_csv(results / "predictions.part", index=False, compression={"method": "gzip", "mtime": 0})
         table.to_csv(results / "runs.part", index=False)
         os.replace(results / "predictions.part", results / "predictions.csv.gz")  # both are whole before either is in place
@@ -176,14 +186,14 @@ def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str 
              data: str | None = None) -> pd.DataFrame:
     """Train and test `recipe` on each fold of `split` with `seeds` seeds, print each result, and write the tables.
 
-    The recipe is the corpus's in `FINAL` unless another is named; only that one's results go into the tables of results.
+    The recipe is the corpus's in `FINAL` unless another is named; `results_of` says where the tables are.
     Raises ValueError for a recipe, a number of seeds or a fold that there is not. Returns the rows of these runs.
     """
     recipe = recipe or FINAL[corpus]
     if recipe not in RECIPES or seeds < 1:
         raise ValueError(f"recipe {recipe!r}, {seeds} seeds: the recipes are {', '.join(RECIPES)}, and at least one seed is needed")
     clips, pictures = rendered(corpus, data)
-    folder, results = ROOT / "models" / corpus / "experiments", results_folder(corpus)
+    folder = ROOT / "models" / corpus / "experiments"
     folds = folds or range(1, 1 + len(folds_of(clips, split)))
     for fold in folds:
         train_and_test(clips, split, fold, True, validate)  # raises before anything is trained
@@ -195,34 +205,34 @@ def evaluate(split: str, recipe: str | None = None, seeds: int = 1, corpus: str 
             done.append(run := run_fold(clips, pictures, folder, recipe, split, fold, seed, corpus == "real", validate))
             print(f"{time.strftime('%H:%M:%S')}  fold {fold}, seed {seed}: {run['accuracy']:.1f} %, UAR {run['uar']:.1f} "
                   f"({(time.time() - started) / 60:.0f} minutes)", flush=True)
-            collect(folder, results, FINAL[corpus])
+            collect(folder, corpus, recipe)
     table = pd.DataFrame(done)
-    print(f"mean of {len(table)} runs: {table.accuracy.mean():.1f} %, UAR {table.uar.mean():.1f}; tables in {results}")
+    print(f"mean of {len(table)} runs: {table.accuracy.mean():.1f} %, UAR {table.uar.mean():.1f}; tables in {results_of(recipe, corpus)}")
     return table
 
 
-def emobox_runs(clips: pd.DataFrame, pictures: Path, corpus: str, folds: Iterable[int] = range(1, 1 + len(ACTORS["emobox"])), recipe: str | None = None) -> list[dict]:
-    """The runs of EmoBox's `folds` with seed 1 (of the corpus's recipe in `FINAL` unless another is named), as `run_fold` returns them."""
-    folder = ROOT / "models" / corpus / "experiments"
-    return [run_fold(clips, pictures, folder, recipe or FINAL[corpus], "emobox", fold, 1, corpus == "real") for fold in folds]
+def emobox_runs(clips: pd.DataFrame, pictures: Path, corpus: str, recipe: str, folds: Iterable[int] = range(1, 1 + len(ACTORS["emobox"]))) -> list[dict]:
+    """The runs that `evaluate` does first for a recipe (EmoBox, seed 1), as `run_fold` returns them."""
+    return [run_fold(clips, pictures, ROOT / "models" / corpus / "experiments", recipe, "emobox", fold, 1, corpus == "real") for fold in folds]
 
 
 def train_final(corpus: str = "real", data: str | None = None) -> Path:
     """Train the network that answers about any recording (`prediction`), and write it into models/<corpus>/final, with the features of
     the clips that it heard (`neighbours`); returns that folder.
 
-    It is the one that `evaluate` trains first: the corpus's recipe in `FINAL`, EmoBox's fold 1. So four actors stay strangers to it, whom
+    It is the one that `evaluate` trains first for the corpus's recipe in `ANSWERS`: EmoBox's fold 1. So four actors stay strangers to it, whom
     notebooks 07 and 08 ask about. Its temperature is the run's in the tables of results, or 1 while there is none.
     """
     clips, pictures = rendered(corpus, data)
-    (run,) = emobox_runs(clips, pictures, corpus, [1])
-    known, _ = recorded(results_folder(corpus))
+    recipe = ANSWERS[corpus]
+    (run,) = emobox_runs(clips, pictures, corpus, recipe, [1])
+    known, _ = recorded(results_of(recipe, corpus))
     temperature = known[(known.split == "emobox") & (known.fold == 1) & (known.seed == 1)].temperature if len(known) else []
     model, settings = load_model(run["folder"])
     folder = ROOT / "models" / corpus / "final"
     (folder / NEIGHBOURS).unlink(missing_ok=True)  # or they might be another network's
     write_model(folder, model, settings | {
         "corpus": corpus, "strangers": run["tested_on"].split(), "temperature": float([1, *temperature][-1])})
-    heard, _ = train_and_test(clips, "emobox", 1, RECIPES[FINAL[corpus]].tess)
+    heard, _ = train_and_test(clips, "emobox", 1, RECIPES[recipe].tess)
     write_neighbours(folder, [picture for picture in picture_files(pictures) if picture.stem in heard], model, settings)
     return folder

@@ -16,7 +16,7 @@ from .corpora import results_folder
 from .experiments import emobox_runs, rendered
 from .pictures import PictureSettings, mel_picture
 from .prediction import probabilities
-from .training import FINAL, RECIPES, load_model, write_text
+from .training import ANSWERS, RECIPES, load_model, write_text
 
 RATE = PictureSettings().sample_rate
 
@@ -92,12 +92,12 @@ def conditions(voices: list[np.ndarray]) -> dict[str, Callable[[np.ndarray, np.r
 
 def robustness(corpus: str = "real", data: str | None = None, every: int = 5) -> pd.DataFrame:
     """How many of the strangers' clips (`every` fifth of EmoBox's) are recognised in each of `conditions`, by the networks of seed 1 of
-    the corpus's recipe in `FINAL` and of its first stage, if it has one; they are trained if they are not there yet. Writes
+    the corpus's recipe in `ANSWERS` and of its first stage, if it has one; they are trained if they are not there yet. Writes
     robustness.csv into the results; returns it."""
     clips, pictures = rendered(corpus, data)
     ravdess, tables = clips[clips.corpus == "ravdess"].sort_values("clip"), []
-    recipes = [name for name in (RECIPES[FINAL[corpus]].after, FINAL[corpus]) if name]
-    folds = list(zip(*(emobox_runs(clips, pictures, corpus, recipe=recipe) for recipe in recipes)))
+    recipes = [name for name in (RECIPES[ANSWERS[corpus]].after, ANSWERS[corpus]) if name]
+    folds = list(zip(*(emobox_runs(clips, pictures, corpus, recipe) for recipe in recipes)))
     torch.set_num_threads(1)  # a clip a core; not before, or training would be slow
     for runs in folds:
         models = {run["recipe"]: load_model(run["folder"]) for run in runs}

@@ -255,6 +255,15 @@ def test_runs_of_another_machine_stay_in_the_tables_and_those_of_an_older_recipe
     assert set(pd.read_csv(results / "predictions.csv.gz").split) == {"luna"}
 
 
+def test_another_recipe_has_tables_of_its_own(project):
+    _, results = project
+    evaluate("luna", corpus="demo", folds=[1])
+    before = (results / "runs.csv").read_text()
+    evaluate("emobox", corpus="demo", recipe="tiny", folds=[2])
+    assert (results / "runs.csv").read_text() == before and set(pd.read_csv(results / "tiny/runs.csv").recipe) == {"tiny"}
+    assert set(pd.read_csv(results / "tiny/predictions.csv.gz").split) == {"emobox"}
+
+
 def test_folds_evaluated_on_two_machines_give_the_tables_of_one(project, tmp_path):
     _, results = project
 
