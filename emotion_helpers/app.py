@@ -29,8 +29,8 @@ from .training import load_model
 
 LONGEST = 600  # s
 BIGGEST = "50mb"
-WORTH = ("The network learnt from actors who were asked to sound like this. On voices it never heard it is right for about three clips in "
-         "four; it hears how you sound, not how you feel.")
+WORTH = ("The network learnt from actors who were asked to sound like this. On voices it never heard it is right for about seven clips in "
+         "ten; it hears how you sound, not how you feel.")
 READABLE = "#time, #duration, .time, .duration, .playback { color: var(--body-text-color) !important }"  # gradio's light grey is not
 DRAWING = threading.Lock()  # pyplot is one for all users
 

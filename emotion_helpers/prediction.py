@@ -165,8 +165,8 @@ def final_model() -> Path:
     for corpus in ("real", "demo"):
         if (folder := ROOT / "models" / corpus / "final" / "settings.json").exists():
             return folder.parent
-    raise FileNotFoundError("there is no trained network yet. `python -m emotion_helpers train` makes one from RAVDESS (ten minutes to "
-                            "an hour), `python -m emotion_helpers train --corpus demo` one from synthetic voices (a minute; to try things)")
+    raise FileNotFoundError("there is no trained network yet. `python -m emotion_helpers train` makes one from RAVDESS (a quarter of an "
+                            "hour to an hour and a half), `python -m emotion_helpers train --corpus demo` one from synthetic voices (a minute; to try things)")
 
 
 def is_recording(path: Path) -> bool:
