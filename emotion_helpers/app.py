@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing leaves this machine
@@ -141,8 +142,7 @@ def serve(port: int | None = None, block: bool = True):
 def keep(path: str | None, emotion: str, folder: Path) -> tuple[None, str]:
     """Copy a recording into `folder` as <emotion>-<number>.wav; clears the recorder and says what is there."""
     if path:
-        number = 1 + max((int(p.stem.rpartition("-")[2]) for p in folder.glob(f"{emotion}-*.wav")), default=0)
-        shutil.copy(path, folder / f"{emotion}-{number}.wav")
+        shutil.copy(path, next(file for n in count(1) if not (file := folder / f"{emotion}-{n}.wav").exists()))
     return None, "Recorded: " + ", ".join(f"{e} {len(list(folder.glob(f'{e}-*.wav')))}" for e in EMOTIONS) + f" (in {folder})"
 
 

@@ -94,7 +94,7 @@ class Distil(Callback):
         if not self.training:
             return
         mean, std = MEAN.to(self.x.device), STD.to(self.x.device)
-        with torch.no_grad(), torch.autocast(self.x.device.type, torch.bfloat16, enabled=find_device()[0] in ("bf16", "cuda")):
+        with torch.no_grad(), torch.autocast(self.x.device.type, enabled=find_device()[0] in ("bf16", "cuda")):
             said = self.teacher(self.x).float().softmax(dim=1)
         spoilt = self.spoil.encodes(TensorImage((self.x * std + mean).clamp(0, 1)))
         self.learn.xb, self.learn.yb = ((spoilt - mean) / std,), (said.as_subclass(torch.Tensor),)

@@ -192,7 +192,7 @@ def test_all_text_stands_out_from_what_is_behind_it(browser, address, clip, sche
 
 
 def test_sentences_are_recorded_into_a_folder_by_emotion(browser, tmp_path):
-    (tmp_path / "neutral-7.wav").write_bytes(b"")
+    (tmp_path / "neutral-1.wav").write_bytes(b"before")
     page, (_, address, _) = app.recorder(tmp_path)
     tab = browser.new_page()
     tab.goto(address)
@@ -201,7 +201,7 @@ def test_sentences_are_recorded_into_a_folder_by_emotion(browser, tmp_path):
     tab.get_by_role("button", name="Stop", exact=True).first.click()
     tab.wait_for_function("document.querySelector('#kept textarea').value.startsWith('Recorded: neutral 2, calm 0')")
     page.close()
-    assert sf.info(tmp_path / "neutral-8.wav").duration > 0.5  # after the last number that there was: nothing is written over
+    assert sf.info(tmp_path / "neutral-2.wav").duration > 0.5 and (tmp_path / "neutral-1.wav").read_bytes() == b"before"
 
 
 def test_it_listens_on_this_machine_only(address):
