@@ -50,7 +50,7 @@ def adapted(model: torch.nn.Module, settings: dict, paths: list[str], emotions: 
 
 def adaptation(corpus: str = "real", data: str | None = None) -> pd.DataFrame:
     """What three clips an emotion (or as many as there are) of one sentence bring for a stranger's other sentence, for each actor and both
-    ways round, by the six networks of `evaluate`, seed 1, which are trained if they are not there yet.
+    ways round, by the six networks of the corpus's recipe in `ANSWERS`, seed 1, which are trained if they are not there yet.
 
     Writes adaptation.csv into the results: speaker, taught (the sentence), clips taught and asked, accuracy before and after in %.
     """

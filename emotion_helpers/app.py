@@ -22,10 +22,8 @@ from .clips import EMOTIONS, ClipError, read_clip
 from .experiments import train_final
 from .explanation import activations
 from .neighbours import Neighbours, clip_file, nearest, read_neighbours
-from .pictures import PictureSettings, mel_picture
 from .plots import show_map
-from .prediction import Answer, final_model, plot_timeline, predict
-from .recordings import mono_blocks, pieces
+from .prediction import Answer, clearest_window, final_model, plot_timeline, predict
 from .training import load_model
 
 LONGEST = 600  # s
@@ -51,14 +49,6 @@ def in_words(answer: Answer) -> str:
     return f"No answer: {answer.reason}"
 
 
-def clearest_window(path: str, emotion: str, answer: Answer, settings: dict):
-    """The picture of the window in which `emotion` is most probable."""
-    pictures = PictureSettings(**settings["spectrogram"])
-    window = answer.track.loc[answer.track[emotion].idxmax()]
-    (samples,) = pieces(mono_blocks(path, pictures.sample_rate), [tuple(round(at * pictures.sample_rate) for at in (window.start, window.end))])
-    return mel_picture(samples, pictures), pictures
-
-
 def most_like(picture, emotion: str, neighbours: Neighbours | None, model: torch.nn.Module, settings: dict) -> gr.Audio:
     """A player with the training clip of `emotion` that is heard as most like a picture; hidden if there is none to compare with."""
     if not (neighbours and emotion in set(neighbours[0].emotion)):
@@ -66,7 +56,7 @@ def most_like(picture, emotion: str, neighbours: Neighbours | None, model: torch
     clip, likeness = nearest(picture, emotion, neighbours, model, settings)
     said, file = f"The most similar training clip of {emotion}: {clip}, likeness {likeness:.2f}", clip_file(clip, settings["corpus"])
     if not file:
-        return gr.Audio(None, label=f"{said}; it is no longer in data/{settings['corpus']}", visible=True)
+        return gr.Audio(None, label=f"{said}; it is not in data/{settings['corpus']}", visible=True)
     rate = settings["spectrogram"]["sample_rate"]
     return gr.Audio((rate, (32767 * read_clip(file, rate).clip(-1, 1)).astype("int16")), label=said, visible=True)
 

@@ -65,8 +65,6 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     what = {"recipe": recipe, "settings": settings_of(settings), "spectrogram": json.loads(picture_key("", PictureSettings())),
             "split": split, "fold": fold, "seed": seed, "validation": validate, "trained_on": len(train), "clips": len(test),
             "data": hashlib.sha256(json.dumps([[(c, md5[c]) for c in sorted(side)] for side in (train, test)]).encode()).hexdigest()}
-    if settings.after:
-        what["first"] = settings_of(RECIPES[settings.after])
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]  # another recipe under the same name is another run
     runs, folder = folder, folder / f"{recipe}-{split}{'-validation' if validate else ''}-{fold}-seed{seed}-{key}"
     if (folder / "run.json").exists():
@@ -77,10 +75,9 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     weights = imagenet_weights() if pretrained else "random"
     if first:
         teacher, _ = load_model(first["folder"])
-        distil = begin_second_stage(learn, teacher, settings.spoilt)
+        begin_second_stage(learn, teacher, settings.spoilt)
     history = fit(learn, settings.epochs, slice(*settings.lr), folder / "training", 1000 * seed)
     if first:
-        learn.remove_cb(distil)
         blend(learn.model, teacher)
     set_seed(1000 * seed)  # the views are drawn at random
     table = predict_clips(learn, clips, settings.views)
@@ -149,11 +146,10 @@ def collect(folder: Path, corpus: str, recipe: str) -> None:
     as it is now; the probabilities are calibrated.
     """
     runs, tables = finished(folder)
-    results = results_folder(corpus)
     now = [json.dumps(settings_of(settings)) for settings in (RECIPES[recipe], replace(RECIPES[recipe], tess=True))]
-    kept = [name for name in runs if name not in ("validation", "spectrogram", "data", "first")]
+    kept = [name for name in runs if name not in ("validation", "spectrogram", "data")]
     figures = {"accuracy": 4, "uar": 4, "minutes": 1, "temperature": 4}
-    ablation = results / "ablation.csv"
+    ablation = results_folder(corpus) / "ablation.csv"
     tried = newest(runs.loc[runs.validation, kept].round(figures), pd.read_csv(ablation) if ablation.exists() else pd.DataFrame(), ["recipe", "settings", *RUN])
     write_text(ablation, tried.to_csv(index=False))
     results = results_of(recipe, corpus)
@@ -229,10 +225,13 @@ def train_final(corpus: str = "real", data: str | None = None) -> Path:
     known, _ = recorded(results_of(recipe, corpus))
     temperature = known[(known.split == "emobox") & (known.fold == 1) & (known.seed == 1)].temperature if len(known) else []
     model, settings = load_model(run["folder"])
+    if not (run["folder"] / NEIGHBOURS).exists():  # once: the run's network does not change any more
+        heard, _ = train_and_test(clips, "emobox", 1, RECIPES[recipe].tess)
+        write_neighbours(run["folder"], [picture for picture in picture_files(pictures) if picture.stem in heard], model, settings)
     folder = ROOT / "models" / corpus / "final"
     (folder / NEIGHBOURS).unlink(missing_ok=True)  # or they might be another network's
     write_model(folder, model, settings | {
         "corpus": corpus, "strangers": run["tested_on"].split(), "temperature": float([1, *temperature][-1])})
-    heard, _ = train_and_test(clips, "emobox", 1, RECIPES[recipe].tess)
-    write_neighbours(folder, [picture for picture in picture_files(pictures) if picture.stem in heard], model, settings)
+    shutil.copy(run["folder"] / NEIGHBOURS, folder / f"{NEIGHBOURS}.part")
+    os.replace(folder / f"{NEIGHBOURS}.part", folder / NEIGHBOURS)
     return folder

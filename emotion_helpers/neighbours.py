@@ -55,4 +55,4 @@ def nearest(picture: np.ndarray, emotion: str, neighbours: Neighbours, model: to
 
 def clip_file(clip: str, corpus: str) -> Path | None:
     """Where a training clip lies in data/<corpus>; None if it is not there."""
-    return next((ROOT / "data" / corpus).rglob(f"{clip}.wav"), None) if clip.replace("-", "").replace("_", "").isalnum() else None
+    return next((file for file in (ROOT / "data" / corpus).rglob("*.wav") if file.stem == clip), None)

@@ -20,7 +20,7 @@ from .corpora import ROOT
 from .pictures import PictureSettings, as_pixels, mel_picture, squeezed
 from .plots import COLOURS, show_picture
 from .recordings import HOP, STEP, levels, mono_blocks, overview, pieces, share_at_peak, voiced, windows
-from .sturdiness import MEAN, STD
+from .sturdiness import normalised
 from .training import ShiftAndStretch, SpecAugment, load_model, write_text
 
 VIEWS = 4  # half of evaluation's: an answer takes half the time
@@ -46,11 +46,6 @@ def squeezed_pixels(picture: np.ndarray, settings: dict) -> torch.Tensor:
     """A `mel_picture` squeezed to the network's size, from 0 to 1, shape (1, 3, picture_px, picture_width)."""
     image = np.asarray(squeezed(picture, settings["picture_px"], settings.get("picture_width")), dtype=np.float32) / 255
     return torch.from_numpy(image).permute(2, 0, 1)[None]
-
-
-def normalised(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels from 0 to 1 as the network was trained to get them."""
-    return (pixels - MEAN) / STD
 
 
 def as_input(picture: np.ndarray, settings: dict) -> torch.Tensor:
@@ -131,6 +126,14 @@ def predict(path: str | Path, model: torch.nn.Module, settings: dict, longest: f
     else:
         reason = "" if mean.max() > 0.5 else f"not sure: {mean.idxmax()} comes first with {100 * mean.max():.0f} %"
     return Answer(str(path), "" if reason else mean.idxmax(), reason, mean.to_dict(), seconds, track)
+
+
+def clearest_window(path: str | Path, emotion: str, answer: Answer, settings: dict) -> tuple[np.ndarray, PictureSettings]:
+    """The `mel_picture` of the window in which `emotion` is most probable, and its settings."""
+    pictures = PictureSettings(**settings["spectrogram"])
+    window = answer.track.loc[answer.track[emotion].idxmax()]
+    (samples,) = pieces(mono_blocks(path, pictures.sample_rate), [tuple(round(at * pictures.sample_rate) for at in (window.start, window.end))])
+    return mel_picture(samples, pictures), pictures
 
 
 def plot_timeline(answer: Answer, settings: dict):

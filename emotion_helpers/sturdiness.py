@@ -1,13 +1,16 @@
 """Step 6, sturdiness: a second stage of training, in which a network learns to hear in noise what it heard in the studio."""
-from copy import deepcopy
-
 import torch
-from fastai.vision.all import Callback, CrossEntropyLossFlat, Learner, RandTransform, TensorImage, imagenet_stats
+from fastai.vision.all import Callback, CrossEntropyLossFlat, Learner, imagenet_stats
 
 from .device import find_device
 
 MEAN, STD = (torch.tensor(values)[:, None, None] for values in imagenet_stats)
 KEPT = 0.25  # share of the first stage's weights in the network that comes out
+
+
+def normalised(pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels from 0 to 1 as the networks get them."""
+    return (pixels - MEAN.to(pixels.device)) / STD.to(pixels.device)
 
 
 # ---- what happens to a picture away from the studio: powers add. Pictures are a batch, (n, 3, height, width), 0 (-80 dB) to 1
@@ -35,7 +38,7 @@ def in_noise(x: torch.Tensor) -> torch.Tensor:
 
 
 def in_a_crowd(x: torch.Tensor, voices: int = 6) -> torch.Tensor:
-    """Power with the voices of so many of the batch's other pictures at once, 3 to 35 dB softer; of each the middle, repeated."""
+    """Power with the voices of so many of these pictures at once (its own may be among them), 3 to 35 dB softer; of each the middle, repeated."""
     own, width, crowd = power(x), x.shape[3], 0
     for _ in range(voices):
         middle = own[torch.randperm(len(x), device=x.device)][..., width // 4:][..., :width // 2].repeat(1, 1, 1, 3)[..., :width]
@@ -59,24 +62,18 @@ def on_the_telephone(x: torch.Tensor) -> torch.Tensor:
     return power(torch.where(inside, x, 0))
 
 
-class AwayFromTheStudio(RandTransform):
-    """Spoils a `share` of the pictures in one way each: a third by noise, a third by a crowd, a sixth by a room, a sixth by a telephone."""
-    ways = (in_noise, in_noise, in_a_crowd, in_a_crowd, in_a_room, on_the_telephone)
-    order = 22
+WAYS = (in_noise, in_noise, in_a_crowd, in_a_crowd, in_a_room, on_the_telephone)
 
-    def __init__(self, share: float = 0.9):
-        super().__init__()
-        self.share = share
 
-    def encodes(self, x: TensorImage):
-        x = x.as_subclass(torch.Tensor)
-        way, hit, out = torch.randint(len(self.ways), (len(x),)), torch.rand(len(x)) < self.share, x.clone()
-        for i, spoilt in enumerate(self.ways):
-            if (chosen := (way == i) & hit).any():
-                loud = spoilt(x[chosen])
-                loud = 1e8 * loud / loud.amax((1, 2, 3), keepdim=True)  # as mel_picture does: the loudest point is white
-                out[chosen] = loud.clamp(min=1).log10() / 8
-        return TensorImage(out)
+def away_from_the_studio(x: torch.Tensor, share: float) -> torch.Tensor:
+    """The pictures, a `share` of them spoilt in one way each: a third by noise, a third by a crowd, a sixth by a room, a sixth by a telephone."""
+    way, hit, out = torch.randint(len(WAYS), (len(x),)), torch.rand(len(x)) < share, x.clone()
+    for i, spoilt in enumerate(WAYS):
+        if (chosen := (way == i) & hit).any():
+            loud = spoilt(x[chosen])
+            loud = 1e8 * loud / loud.amax((1, 2, 3), keepdim=True)  # as mel_picture does: the loudest point is white
+            out[chosen] = loud.clamp(min=1).log10() / 8
+    return out
 
 
 # ---- the second stage
@@ -88,29 +85,26 @@ class Distil(Callback):
     After Xie et al. 2020 (Noisy Student), arXiv:1911.04252.
     """
     def __init__(self, teacher: torch.nn.Module, share: float):
-        self.teacher, self.spoil, self.share = teacher, AwayFromTheStudio(share), share
+        self.teacher, self.share = teacher, share
 
     def before_batch(self):
         if not self.training:
             return
-        mean, std = MEAN.to(self.x.device), STD.to(self.x.device)
         with torch.no_grad(), torch.autocast(self.x.device.type, enabled=find_device()[0] in ("bf16", "cuda")):
             said = self.teacher(self.x).float().softmax(dim=1)
-        spoilt = self.spoil.encodes(TensorImage((self.x * std + mean).clamp(0, 1)))
-        self.learn.xb, self.learn.yb = ((spoilt - mean) / std,), (said.as_subclass(torch.Tensor),)
+        pixels = self.x.as_subclass(torch.Tensor) * STD.to(self.x.device) + MEAN.to(self.x.device)
+        self.learn.xb, self.learn.yb = (normalised(away_from_the_studio(pixels.clamp(0, 1), self.share)),), (said.as_subclass(torch.Tensor),)
 
 
-def begin_second_stage(learn: Learner, teacher: torch.nn.Module, share: float) -> Distil:
-    """Make a learner go on from the `teacher`, which it is taught by; returns the callback that does so."""
+def begin_second_stage(learn: Learner, teacher: torch.nn.Module, share: float) -> None:
+    """Make a learner go on from the `teacher` (in evaluation mode), which it is taught by."""
     learn.model.load_state_dict(teacher.state_dict())
     learn.loss_func = CrossEntropyLossFlat(flatten=False)  # it takes probabilities for labels too
-    distil = Distil(deepcopy(teacher).eval().requires_grad_(False).to(learn.dls.device), share)
-    learn.add_cb(distil)
-    return distil
+    learn.add_cb(Distil(teacher.to(learn.dls.device), share))
 
 
 def blend(model: torch.nn.Module, first: torch.nn.Module) -> None:
-    """Mix KEPT of the `first` network's weights back into `model`: sturdy, and no worse in the studio.
+    """Mix KEPT of the `first` network's weights back into `model`: nearly as sturdy, at less cost in the studio.
 
     Wortsman et al. 2022, arXiv:2109.01903.
     """

@@ -165,8 +165,10 @@ ANSWERS = {"real": "sturdy", "demo": "quick"}  # whose network answers about rec
 
 
 def settings_of(recipe: Recipe) -> dict:
-    """A recipe as JSON has it, without what is switched off: a new field must not make old runs those of another recipe."""
-    return json.loads(json.dumps({name: value for name, value in asdict(recipe).items() if value}))
+    """A recipe as JSON has it, its first stage's settings for that one's name, and without what is switched off: a new field must
+    not make old runs those of another recipe."""
+    first = {"after": settings_of(RECIPES[recipe.after])} if recipe.after else {}
+    return json.loads(json.dumps({name: value for name, value in asdict(recipe).items() if value} | first))
 
 
 class NoPeeking(Callback):

@@ -290,6 +290,16 @@ def test_a_runs_temperature_does_not_depend_on_its_own_answers(project, all_clip
     assert after[0] == before[0] and (after[1:] != before[1:]).all()
 
 
+def test_a_second_stage_after_an_older_first_one_is_another_run(project, monkeypatch):
+    _, results = project
+    monkeypatch.setitem(RECIPES, "second", replace(TINY, after="tiny", spoilt=0.5))
+    evaluate("emobox", corpus="demo", recipe="second", folds=[1, 2])
+    shutil.rmtree(results.parent / "experiments")
+    monkeypatch.setitem(RECIPES, "tiny", replace(TINY, epochs=99))
+    evaluate("emobox", corpus="demo", recipe="second", folds=[1])
+    assert list(pd.read_csv(results / "second/runs.csv").fold) == [1]
+
+
 def test_a_run_of_an_older_recipe_that_lies_beside_does_not_hide_the_new_one(project, all_clips, tmp_path, monkeypatch):
     _, results = project
     monkeypatch.setitem(RECIPES, "quick", replace(RECIPES["quick"], epochs=99))
