@@ -1,22 +1,24 @@
-"""Step 10, adaptation: the last layer taught one speaker's voice by a few sentences whose emotion is known."""
+"""Adaptation: the last layer taught one speaker's voice by a few sentences whose emotion is known."""
 from copy import deepcopy
 
 import numpy as np
 import pandas as pd
 import torch
 
-from .clips import EMOTIONS, STATEMENTS, read_clip
+from .clips import EMOTIONS, STATEMENTS
 from .corpora import results_folder
 from .experiments import emobox_runs, rendered
 from .pictures import PictureSettings, mel_picture
 from .prediction import as_input, features
+from .recordings import mono_blocks
 from .training import ANSWERS, load_model, write_text
 
 
 def clip_features(paths: list[str], model: torch.nn.Module, settings: dict) -> torch.Tensor:
-    """The `features` of each clip's picture: shape (n, 512)."""
+    """The `features` of each recording's picture: shape (n, 512). Raises `ClipError` for one that cannot be read."""
     pictures = PictureSettings(**settings["spectrogram"])
-    return torch.cat([features(as_input(mel_picture(read_clip(path, pictures.sample_rate), pictures), settings), model) for path in paths])
+    found = (np.concatenate([*mono_blocks(path, pictures.sample_rate)]) for path in paths)
+    return torch.cat([features(as_input(mel_picture(samples, pictures), settings), model) for samples in found])
 
 
 def taught(weight: torch.Tensor, found: torch.Tensor, emotions: list[str], temperature: float = 1, pull: float = 0.1) -> torch.Tensor:

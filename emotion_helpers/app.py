@@ -1,4 +1,4 @@
-"""Step 10, app: speak or drop a file in the browser, and see the answer, how sure it is, and what it hangs on."""
+"""App: speak or drop a file in the browser, and see the answer, how sure it is, and what it hangs on."""
 import base64
 import html
 import io
@@ -54,11 +54,12 @@ def most_like(picture, emotion: str, neighbours: Neighbours | None, model: torch
     if not (neighbours and emotion in set(neighbours[0].emotion)):
         return gr.Audio(visible=False)
     clip, likeness = nearest(picture, emotion, neighbours, model, settings)
-    said, file = f"The most similar training clip of {emotion}: {clip}, likeness {likeness:.2f}", clip_file(clip, settings["corpus"])
-    if not file:
-        return gr.Audio(None, label=f"{said}; it is not in data/{settings['corpus']}", visible=True)
-    rate = settings["spectrogram"]["sample_rate"]
-    return gr.Audio((rate, (32767 * read_clip(file, rate).clip(-1, 1)).astype("int16")), label=said, visible=True)
+    said, rate = f"The most similar training clip of {emotion}: {clip}, likeness {likeness:.2f}", settings["spectrogram"]["sample_rate"]
+    try:
+        samples = read_clip(clip_file(clip, settings["corpus"]), rate)
+    except (ClipError, OSError) as error:
+        return gr.Audio(None, label=f"{said}; {error}", visible=True)
+    return gr.Audio((rate, (32767 * samples.clip(-1, 1)).astype("int16")), label=said, visible=True)
 
 
 def ask(path: str | None, intended: str | None, model: torch.nn.Module, settings: dict, neighbours: Neighbours | None = None) -> Iterator[tuple]:

@@ -1,25 +1,27 @@
-"""Step 9, neighbours: which clip of its training the network hears as most like a recording."""
+"""Neighbours: which clip of its training the network hears as most like a recording."""
+import json
 import os
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from .corpora import ROOT
 from .prediction import as_input, features
 
 Neighbours = tuple[pd.DataFrame, np.ndarray]  # training clips (columns clip, emotion) and their features, shape (n, 512)
-FILE = "neighbours.npz"  # beside the model
+FILE = "neighbours.safetensors"  # beside the model
 
 
 def write_neighbours(folder: Path, pictures: list[Path], model: torch.nn.Module, settings: dict) -> None:
     """Keep the features of the training `pictures` (files <emotion>/<clip>.png) beside the model in `folder`."""
     found = torch.cat([features(as_input(np.asarray(Image.open(picture)), settings), model) for picture in pictures])
-    with open(folder / f"{FILE}.part", "wb") as file:
-        np.savez(file, features=found.half().numpy(), clip=[picture.stem for picture in pictures], emotion=[picture.parent.name for picture in pictures])
+    clips = json.dumps([(picture.stem, picture.parent.name) for picture in pictures])
+    save_file({"features": found.half().contiguous()}, folder / f"{FILE}.part", metadata={"clips": clips})
     os.replace(folder / f"{FILE}.part", folder / FILE)
 
 
@@ -31,11 +33,11 @@ def read_neighbours(folder: Path) -> Neighbours | None:
     if not (folder / FILE).exists():
         return None
     try:
-        with np.load(folder / FILE, allow_pickle=False) as file:  # nothing to execute
-            clips, found = pd.DataFrame({"clip": file["clip"], "emotion": file["emotion"]}), file["features"].astype(np.float32)
-        if found.shape != (len(clips), 512):
+        with safe_open(folder / FILE, "pt") as file:  # nothing to execute
+            clips, found = pd.DataFrame(json.loads(file.metadata()["clips"]), columns=["clip", "emotion"], dtype=str), file.get_tensor("features").float().numpy()
+        if found.shape != (len(clips), 512) or not np.isfinite(found).all():
             raise ValueError(f"{len(clips)} clips, features of shape {found.shape}")
-    except (ValueError, KeyError, TypeError, EOFError, OSError, BadZipFile) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(f"{folder / FILE}: not the features of training clips, or damaged ({error}). Run `python -m emotion_helpers train` again") from error
     return clips, found
 
@@ -53,6 +55,10 @@ def nearest(picture: np.ndarray, emotion: str, neighbours: Neighbours, model: to
     return clips["clip"][best], float(likeness[best])
 
 
-def clip_file(clip: str, corpus: str) -> Path | None:
-    """Where a training clip lies in data/<corpus>; None if it is not there."""
-    return next((file for file in (ROOT / "data" / corpus).rglob("*.wav") if file.stem == clip), None)
+def clip_file(clip: str, corpus: str) -> Path:
+    """Where a training clip lies in data/<corpus>; raises FileNotFoundError if it is not there."""
+    folder = ROOT / "data" / corpus
+    found = next((file for file in folder.rglob("*.wav") if file.stem == clip), None)
+    if not found:
+        raise FileNotFoundError(f"it is not in {folder}")
+    return found

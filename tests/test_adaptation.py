@@ -1,4 +1,4 @@
-"""Step 10, adaptation: a network taught a few clips of one speaker."""
+"""Adaptation: a network taught a few clips of one speaker."""
 import numpy as np
 import pytest
 import torch
@@ -7,6 +7,7 @@ from emotion_helpers.adaptation import adapted, clip_features
 from emotion_helpers.clips import EMOTIONS, find_clips, read_clip
 from emotion_helpers.pictures import mel_picture
 from emotion_helpers.prediction import as_input
+from emotion_helpers.robustness import encode
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,13 @@ def test_it_learns_what_it_is_taught(network, speaker):
     paths, emotions = speaker
     before, after = (np.mean(np.equal(said(model, network[1], paths), emotions)) for model in (network[0], adapted(*network, *speaker, pull=1e-4)))
     assert after > 0.95 > before
+
+
+def test_it_is_taught_by_any_kind_of_recording(network, speaker, tmp_path):
+    samples = read_clip(speaker[0][0], 22_050)
+    encode(str(tmp_path / "phone.m4a"), samples, 22_050, "aac")
+    whole, phone = (clip_features([path], *network)[0] for path in (speaker[0][0], tmp_path / "phone.m4a"))
+    assert torch.cosine_similarity(whole, phone, dim=0) > 0.98
 
 
 def test_only_the_last_layer_changes_and_the_network_given_stays_as_it_is(network, speaker):

@@ -1,8 +1,11 @@
-"""Step 9, neighbours: the training clips most like a recording."""
+"""Neighbours: the training clips most like a recording."""
+import json
 import pickle
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 from sklearn.metrics.pairwise import cosine_similarity
 
 from emotion_helpers import neighbours as module
@@ -55,10 +58,14 @@ def test_a_file_that_is_something_else_is_named_and_not_executed(tmp_path, demo_
         def __reduce__(self):
             return (open, (str(tmp_path / "executed"), "w"))
 
-    trap, whole = pickle.dumps(Trap()), (demo_network / FILE).read_bytes()
-    np.savez(tmp_path / "objects.npz", clip=np.array([Trap()], dtype=object), emotion=["sad"], features=np.zeros((1, 512)))
-    np.savez(tmp_path / "short.npz", clip=["a"], emotion=["sad"], features=np.zeros((1, 5)))
-    for content in (trap, whole[:1000], b"", (tmp_path / "objects.npz").read_bytes(), (tmp_path / "short.npz").read_bytes()):
+    def other(features, **metadata):
+        save_file({"features": features}, tmp_path / "other", metadata=metadata)
+        return (tmp_path / "other").read_bytes()
+
+    whole, one = (demo_network / FILE).read_bytes(), torch.zeros(1, 512)
+    clips = json.dumps([("a", "sad")])
+    for content in (pickle.dumps(Trap()), whole[:1000], b"", other(one), other(one, clips="[["), other(one, clips="[3]"), other(one, clips="7"),
+                    other(torch.zeros(1, 5), clips=clips), other(torch.zeros(2, 512), clips=clips), other(one / 0, clips=clips)):
         (tmp_path / FILE).write_bytes(content)
         with pytest.raises(ValueError, match=f"{FILE}: not the features of training clips"):
             read_neighbours(tmp_path)
@@ -70,4 +77,6 @@ def test_a_clip_is_looked_for_below_the_corpus_only(tmp_path, monkeypatch, tone)
     tone(tmp_path / "secret.wav")
     there = tone(tmp_path / "data/demo/RAVDESS/Actor_01/03-01-05-01-01-01-01.wav")
     assert clip_file("03-01-05-01-01-01-01", "demo") == there
-    assert clip_file("03-01-05-01-01-01-02", "demo") is None and clip_file("../../secret", "demo") is None and clip_file("*", "demo") is None
+    for name in ("03-01-05-01-01-01-02", "../../secret", "*"):
+        with pytest.raises(FileNotFoundError, match="it is not in .*demo"):
+            clip_file(name, "demo")
