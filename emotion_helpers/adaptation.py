@@ -5,20 +5,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .clips import EMOTIONS, STATEMENTS
+from .clips import EMOTIONS, MIN_SECONDS, STATEMENTS, ClipError
 from .corpora import results_folder
 from .experiments import emobox_runs, rendered
 from .pictures import PictureSettings, mel_picture
-from .prediction import as_input, features
+from .prediction import QUIET, as_input, features
 from .recordings import mono_blocks
 from .training import ANSWERS, load_model, write_text
 
 
 def clip_features(paths: list[str], model: torch.nn.Module, settings: dict) -> torch.Tensor:
-    """The `features` of each recording's picture: shape (n, 512). Raises `ClipError` for one that cannot be read."""
+    """The `features` of each recording's picture: shape (n, 512). Raises `ClipError` for one that cannot be read, is silent or too short."""
     pictures = PictureSettings(**settings["spectrogram"])
-    found = (np.concatenate([*mono_blocks(path, pictures.sample_rate)]) for path in paths)
-    return torch.cat([features(as_input(mel_picture(samples, pictures), settings), model) for samples in found])
+    found = []
+    for path in paths:
+        samples = np.concatenate([np.zeros(0, np.float32), *mono_blocks(path, pictures.sample_rate)])
+        if len(samples) < MIN_SECONDS * pictures.sample_rate or np.abs(samples).max() < QUIET:
+            raise ClipError(f"{path}: {len(samples) / pictures.sample_rate:.1f} s, silent or too short: record it again")
+        found.append(features(as_input(mel_picture(samples, pictures), settings), model))
+    return torch.cat(found)
 
 
 def taught(weight: torch.Tensor, found: torch.Tensor, emotions: list[str], temperature: float = 1, pull: float = 0.1) -> torch.Tensor:

@@ -56,7 +56,7 @@ def most_like(picture, emotion: str, neighbours: Neighbours | None, model: torch
     clip, likeness = nearest(picture, emotion, neighbours, model, settings)
     said, rate = f"The most similar training clip of {emotion}: {clip}, likeness {likeness:.2f}", settings["spectrogram"]["sample_rate"]
     try:
-        samples = read_clip(clip_file(clip, settings["corpus"]), rate)
+        samples = read_clip(clip_file(clip, settings.get("corpus", "demo")), rate)
     except (ClipError, OSError) as error:
         return gr.Audio(None, label=f"{said}; {error}", visible=True)
     return gr.Audio((rate, (32767 * samples.clip(-1, 1)).astype("int16")), label=said, visible=True)

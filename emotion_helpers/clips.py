@@ -1,4 +1,4 @@
-"""Step 1, clips: what a file name says, which files count, and the samples of one clip."""
+"""Clips: what a file name says, which files count, and the samples of one clip."""
 import hashlib
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Step 4, evaluation: predictions as a table, one row a clip, and the scores that can be read off it."""
+"""Evaluation: predictions as a table, one row a clip, and the scores that can be read off it."""
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar

@@ -1,4 +1,4 @@
-"""Step 5, experiments: a recipe trained and tested on every fold of a split, each run on disk as soon as it is finished."""
+"""Experiments: a recipe trained and tested on every fold of a split, each run on disk as soon as it is finished."""
 import hashlib
 import json
 import os
@@ -19,7 +19,7 @@ from .neighbours import FILE as NEIGHBOURS
 from .neighbours import write_neighbours
 from .pictures import PictureSettings, picture_files, picture_key, render
 from .splits import ACTORS, folds_of
-from .sturdiness import begin_second_stage, blend
+from .sturdiness import begin_second_stage
 from .training import ANSWERS, FINAL, RECIPES, fit, imagenet_weights, learner_for, load_model, save_model, settings_of, write_model, write_text
 
 
@@ -74,11 +74,8 @@ def run_fold(clips: pd.DataFrame, pictures: Path, folder: Path, recipe: str, spl
     learn = learner_for(settings, pictures, train, test, 1000 * seed, pretrained, peek=validate)
     weights = imagenet_weights() if pretrained else "random"
     if first:
-        teacher, _ = load_model(first["folder"])
-        begin_second_stage(learn, teacher, settings.spoilt)
+        begin_second_stage(learn, load_model(first["folder"])[0], settings_of(settings))
     history = fit(learn, settings.epochs, slice(*settings.lr), folder / "training", 1000 * seed)
-    if first:
-        blend(learn.model, teacher)
     set_seed(1000 * seed)  # the views are drawn at random
     table = predict_clips(learn, clips, settings.views)
     measured = scores(table).loc["all"]
@@ -223,7 +220,7 @@ def train_final(corpus: str = "real", data: str | None = None) -> Path:
     recipe = ANSWERS[corpus]
     (run,) = emobox_runs(clips, pictures, corpus, recipe, [1])
     known, _ = recorded(results_of(recipe, corpus))
-    temperature = known[(known.split == "emobox") & (known.fold == 1) & (known.seed == 1)].temperature if len(known) else []
+    temperature = known[(known.split == "emobox") & (known.fold == 1) & (known.seed == 1) & (known.settings == json.dumps(settings_of(RECIPES[recipe])))].temperature if len(known) else []
     model, settings = load_model(run["folder"])
     if not (run["folder"] / NEIGHBOURS).exists():  # once: the run's network does not change any more
         heard, _ = train_and_test(clips, "emobox", 1, RECIPES[recipe].tess)

@@ -1,4 +1,4 @@
-"""Step 9, explanation: which parts of a picture an answer hangs on, asked in two ways."""
+"""Explanation: which parts of a picture an answer hangs on, asked in two ways."""
 import numpy as np
 import torch
 

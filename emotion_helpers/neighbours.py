@@ -1,6 +1,7 @@
 """Neighbours: which clip of its training the network hears as most like a recording."""
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .clips import EMOTIONS
 from .corpora import ROOT
 from .prediction import as_input, features
 
@@ -35,7 +37,8 @@ def read_neighbours(folder: Path) -> Neighbours | None:
     try:
         with safe_open(folder / FILE, "pt") as file:  # nothing to execute
             clips, found = pd.DataFrame(json.loads(file.metadata()["clips"]), columns=["clip", "emotion"], dtype=str), file.get_tensor("features").float().numpy()
-        if found.shape != (len(clips), 512) or not np.isfinite(found).all():
+        known = len(clips) and clips.emotion.isin(EMOTIONS).all() and clips["clip"].str.fullmatch(r"[\w-]+", flags=re.ASCII).all()
+        if not known or found.shape != (len(clips), 512) or not np.abs(found).max() < 1e4:
             raise ValueError(f"{len(clips)} clips, features of shape {found.shape}")
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(f"{folder / FILE}: not the features of training clips, or damaged ({error}). Run `python -m emotion_helpers train` again") from error

@@ -1,4 +1,4 @@
-"""Step 2, pictures: one clip becomes one mel spectrogram picture, all clips become eight folders of them."""
+"""Pictures: one clip becomes one mel spectrogram picture, all clips become eight folders of them."""
 import errno
 import json
 import os

@@ -1,4 +1,4 @@
-"""Step 8, prediction: what a network on disk says of any recording, and when it had better say nothing."""
+"""Prediction: what a network on disk says of any recording, and when it had better say nothing."""
 import json
 import sys
 import threading
@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 import torch
-from fastai.vision.all import TensorImage
 from joblib import Parallel, delayed
 from scipy.ndimage import uniform_filter1d
 from tqdm import tqdm
@@ -20,10 +19,8 @@ from .corpora import ROOT
 from .pictures import PictureSettings, as_pixels, mel_picture, squeezed
 from .plots import COLOURS, show_picture
 from .recordings import HOP, STEP, levels, mono_blocks, overview, pieces, share_at_peak, voiced, windows
-from .sturdiness import normalised
-from .training import ShiftAndStretch, SpecAugment, load_model, write_text
+from .training import answers, in_views, load_model, normalised, write_text
 
-VIEWS = 4  # half of evaluation's: an answer takes half the time
 RANDOM = threading.Lock()
 QUIET = 1e-3  # peak (-60 dB) below which 16 bits leave too few steps to go by
 FLAT = 0.01  # share of the louder samples that stand at the peak: more is clipping
@@ -60,19 +57,12 @@ def features(inputs: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
 
 
 def probabilities(picture: np.ndarray, model: torch.nn.Module, settings: dict) -> np.ndarray:
-    """Calibrated probabilities of the emotions for one `mel_picture`, shape (8,): from the picture as it is and from VIEWS augmented
-    views of it, weighed as in `evaluation.predict_clips`, always the same views."""
-    recipe, pixels = settings.get("recipe", {}), squeezed_pixels(picture, settings)
-    if recipe.get("views"):  # the networks of notebook 04 have none
-        with RANDOM, torch.random.fork_rng(devices=[]):  # torch's random numbers are one row for all threads
-            torch.manual_seed(0)
-            views = TensorImage(pixels.repeat(VIEWS, 1, 1, 1))
-            for augment in (ShiftAndStretch(recipe.get("shift", 0), recipe.get("stretch", 0)), SpecAugment(size=recipe.get("masks", 0))):
-                views = augment.encodes(views)
-        pixels = torch.cat([pixels, views.as_subclass(torch.Tensor)])
+    """Calibrated probabilities of the emotions for one `mel_picture`, shape (8,); see `answers`, here always with the same views."""
+    with RANDOM, torch.random.fork_rng(devices=[]):  # torch's random numbers are one row for all threads
+        torch.manual_seed(0)
+        pictures = in_views(squeezed_pixels(picture, settings), settings.get("recipe", {}))
     with torch.inference_mode():
-        each = model(normalised(pixels)).softmax(dim=1)
-    answer = 0.25 * each[0] + 0.75 * each[1:].mean(dim=0) if len(each) > 1 else each[0]
+        (answer,) = answers(model, pictures, 1)
     return (answer.clamp(min=1e-12).log() / settings.get("temperature", 1)).softmax(dim=0).double().numpy()
 
 

@@ -1,4 +1,4 @@
-"""Step 7, recordings: any sound file of any length, piece by piece, and where in it somebody speaks."""
+"""Recordings: any sound file of any length, piece by piece, and where in it somebody speaks."""
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain

@@ -1,4 +1,4 @@
-"""Step 11, robustness: how often strangers' clips are still recognised away from the studio."""
+"""Robustness: how often strangers' clips are still recognised away from the studio."""
 import io
 from collections.abc import Callable
 

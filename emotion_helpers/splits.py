@@ -1,4 +1,4 @@
-"""Step 3, splits: which clips are for training and which are for testing, by name."""
+"""Splits: which clips are for training and which are for testing, by name."""
 import pandas as pd
 from sklearn.model_selection import train_test_split
 

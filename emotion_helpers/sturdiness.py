@@ -1,17 +1,9 @@
-"""Step 6, sturdiness: a second stage of training, in which a network learns to hear in noise what it heard in the studio."""
+"""Sturdiness: a second stage of training, in which a network learns to hear in noise what it heard in the studio."""
 import torch
-from fastai.vision.all import Callback, CrossEntropyLossFlat, Learner, imagenet_stats
+from fastai.vision.all import Callback, CrossEntropyLossFlat, Learner
 
 from .device import find_device
-
-MEAN, STD = (torch.tensor(values)[:, None, None] for values in imagenet_stats)
-KEPT = 0.25  # share of the first stage's weights in the network that comes out
-
-
-def normalised(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels from 0 to 1 as the networks get them."""
-    return (pixels - MEAN.to(pixels.device)) / STD.to(pixels.device)
-
+from .training import MEAN, STD, answers, in_views, normalised
 
 # ---- what happens to a picture away from the studio: powers add. Pictures are a batch, (n, 3, height, width), 0 (-80 dB) to 1
 
@@ -38,10 +30,10 @@ def in_noise(x: torch.Tensor) -> torch.Tensor:
 
 
 def in_a_crowd(x: torch.Tensor, voices: int = 6) -> torch.Tensor:
-    """Power with the voices of so many of these pictures at once (its own may be among them), 3 to 35 dB softer; of each the middle, repeated."""
+    """Power with so many voices of other pictures of the batch at once, 3 to 35 dB softer; of each the middle, repeated."""
     own, width, crowd = power(x), x.shape[3], 0
     for _ in range(voices):
-        middle = own[torch.randperm(len(x), device=x.device)][..., width // 4:][..., :width // 2].repeat(1, 1, 1, 3)[..., :width]
+        middle = own.roll(int(torch.randint(1, max(2, len(x)), (1,))), dims=0)[..., width // 4:][..., :width // 2].repeat(1, 1, 1, 3)[..., :width]
         crowd = crowd + middle.roll(int(torch.randint(width, (1,))), dims=3)
     loudness = own.mean((1, 2, 3), keepdim=True) * 1.6  # without the black at both ends
     return own + crowd / crowd.mean((1, 2, 3), keepdim=True) * loudness * 10**(draw(x, -35, -3) / 10)
@@ -70,7 +62,7 @@ def away_from_the_studio(x: torch.Tensor, share: float) -> torch.Tensor:
     way, hit, out = torch.randint(len(WAYS), (len(x),)), torch.rand(len(x)) < share, x.clone()
     for i, spoilt in enumerate(WAYS):
         if (chosen := (way == i) & hit).any():
-            loud = spoilt(x[chosen])
+            loud = spoilt(x)[chosen]  # of all: a crowd needs voices
             loud = 1e8 * loud / loud.amax((1, 2, 3), keepdim=True)  # as mel_picture does: the loudest point is white
             out[chosen] = loud.clamp(min=1).log10() / 8
     return out
@@ -80,33 +72,25 @@ def away_from_the_studio(x: torch.Tensor, share: float) -> torch.Tensor:
 
 
 class Distil(Callback):
-    """Training pictures are spoilt, and their labels are what the `teacher` says of them as they were in the studio.
+    """Training pictures (augmented already) are spoilt, and their labels are the `answers` that the `teacher` gave before they were.
 
-    After Xie et al. 2020 (Noisy Student), arXiv:1911.04252.
+    It has learnt these very clips by heart, so its answers about several views of them, as `recipe` (the pupil's) makes them, say more.
+    After Xie et al. 2020 (Noisy Student), arXiv:1911.04252; Radosavovic et al. 2018 (views), arXiv:1712.04440.
     """
-    def __init__(self, teacher: torch.nn.Module, share: float):
-        self.teacher, self.share = teacher, share
+    def __init__(self, teacher: torch.nn.Module, recipe: dict):
+        self.teacher, self.recipe = teacher, recipe
 
     def before_batch(self):
         if not self.training:
             return
+        pixels = (self.x.as_subclass(torch.Tensor) * STD.to(self.x.device) + MEAN.to(self.x.device)).clamp(0, 1)
         with torch.no_grad(), torch.autocast(self.x.device.type, enabled=find_device()[0] in ("bf16", "cuda")):
-            said = self.teacher(self.x).float().softmax(dim=1)
-        pixels = self.x.as_subclass(torch.Tensor) * STD.to(self.x.device) + MEAN.to(self.x.device)
-        self.learn.xb, self.learn.yb = (normalised(away_from_the_studio(pixels.clamp(0, 1), self.share)),), (said.as_subclass(torch.Tensor),)
+            said = answers(self.teacher, in_views(pixels, self.recipe), len(pixels))
+        self.learn.xb, self.learn.yb = (normalised(away_from_the_studio(pixels, self.recipe.get("spoilt", 0))),), (said,)
 
 
-def begin_second_stage(learn: Learner, teacher: torch.nn.Module, share: float) -> None:
-    """Make a learner go on from the `teacher` (in evaluation mode), which it is taught by."""
+def begin_second_stage(learn: Learner, teacher: torch.nn.Module, recipe: dict) -> None:
+    """Make a learner of a `recipe` (as in a model's settings) go on from the `teacher` (in evaluation mode), which it is taught by."""
     learn.model.load_state_dict(teacher.state_dict())
     learn.loss_func = CrossEntropyLossFlat(flatten=False)  # it takes probabilities for labels too
-    learn.add_cb(Distil(teacher.to(learn.dls.device), share))
-
-
-def blend(model: torch.nn.Module, first: torch.nn.Module) -> None:
-    """Mix KEPT of the `first` network's weights back into `model`: nearly as sturdy, at less cost in the studio.
-
-    Wortsman et al. 2022, arXiv:2109.01903.
-    """
-    before = first.state_dict()
-    model.load_state_dict({name: value.lerp(before[name].to(value), KEPT) if value.is_floating_point() else value for name, value in model.state_dict().items()})
+    learn.add_cb(Distil(teacher.to(learn.dls.device, memory_format=torch.channels_last), recipe))

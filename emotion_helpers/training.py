@@ -1,4 +1,4 @@
-"""Step 3, training: what fastai lacks for pictures of sound, and runs and models that live on disk."""
+"""Training: what fastai lacks for pictures of sound, and runs and models that live on disk."""
 import hashlib
 import json
 import os
@@ -143,7 +143,7 @@ class Recipe:
 BEST = Recipe()
 RECIPES = {  # the best one, its second stage, and others to try, each a change to the best one
     "best": BEST,
-    "sturdy": replace(BEST, after="best", spoilt=0.9, epochs=6, lr=(7e-4, 7e-4), masks=0.0, mixup=0.0, cut=False, views=0),
+    "sturdy": replace(BEST, after="best", spoilt=0.9, epochs=6, lr=(7e-4, 7e-4), masks=0.0, mixup=0.0, cut=False),
     "no-cut": replace(BEST, cut=False),
     "no-mixing": replace(BEST, mixup=0.0, cut=False),
     "96-px-square": replace(BEST, px=96, width=96),
@@ -169,6 +169,38 @@ def settings_of(recipe: Recipe) -> dict:
     not make old runs those of another recipe."""
     first = {"after": settings_of(RECIPES[recipe.after])} if recipe.after else {}
     return json.loads(json.dumps({name: value for name, value in asdict(recipe).items() if value} | first))
+
+
+# ---- answers
+
+MEAN, STD = (torch.tensor(values)[:, None, None] for values in imagenet_stats)
+VIEWS = 4  # half of evaluation's: an answer takes half the time
+
+
+def normalised(pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels from 0 to 1 as the networks get them."""
+    return (pixels - MEAN.to(pixels.device)) / STD.to(pixels.device)
+
+
+def in_views(pixels: torch.Tensor, recipe: dict) -> torch.Tensor:
+    """Pictures of shape (n, 3, height, width), pixels from 0 to 1, and after them, if the `recipe` (as in a model's settings) has
+    views, VIEWS augmented views of each, drawn from torch's random numbers; shape ((1 + VIEWS) n, 3, height, width)."""
+    if not recipe.get("views"):  # the networks of notebook 04
+        return pixels
+    views = TensorImage(pixels.repeat(VIEWS, 1, 1, 1))
+    for augment in (ShiftAndStretch(*(recipe.get(name, 0) for name in ("shift", "stretch", "pitch"))), SpecAugment(size=recipe.get("masks", 0))):
+        views = augment.encodes(views)
+    return torch.cat([pixels, views.as_subclass(torch.Tensor)])
+
+
+def answers(model: torch.nn.Module, pictures: torch.Tensor, n: int) -> torch.Tensor:
+    """Probabilities of the emotions, shape (n, 8), for the `n` pictures and their views that `in_views` returned, weighed as in
+    `evaluation.predict_clips`."""
+    each = model(normalised(pictures)).float().softmax(dim=1).unflatten(0, (-1, n))
+    return 0.25 * each[0] + 0.75 * each[1:].mean(dim=0) if len(each) > 1 else each[0]
+
+
+# ---- learners
 
 
 class NoPeeking(Callback):
@@ -340,12 +372,15 @@ def save_model(learn: Learner, folder: str | Path, **settings) -> Path:
 
 def check_settings(settings: dict) -> None:
     """Raises an error for settings with which no answer can be had: what is missing, of another kind or out of all bounds."""
-    made = PictureSettings(**settings["spectrogram"])
-    numbers = [settings["picture_px"], settings.get("picture_width") or 1, made.width, made.n_mels, made.hop_length, made.n_fft, made.sample_rate, *made.win_lengths]
-    if not all(type(number) is int and 1 <= number <= 200_000 for number in numbers) or max(numbers[:4]) > 4096:
-        raise ValueError(f"sizes that cannot be: {numbers}")
-    if not 0.01 <= settings.get("temperature", 1) <= 100 or settings.get("recipe", {}).get("views", 0) > 100:
-        raise ValueError(f"temperature {settings.get('temperature')}, {settings.get('recipe')}: that cannot be")
+    made, recipe = PictureSettings(**settings["spectrogram"]), settings.get("recipe", {})
+    sizes = [settings["picture_px"], settings.get("picture_width") or 1, made.width, made.n_mels, made.hop_length, made.n_fft, made.sample_rate, *made.win_lengths]
+    if not all(type(number) is int and 1 <= number <= 200_000 for number in sizes) or max(sizes[:4]) > 4096 or len(made.win_lengths) != 3 or max(made.win_lengths) > made.n_fft:
+        raise ValueError(f"sizes that cannot be: {sizes}")
+    shares = [recipe.get(name, 0) for name in ("shift", "stretch", "pitch", "masks")]
+    if not 0.01 <= settings.get("temperature", 1) <= 100 or not 0 <= recipe.get("views", 0) <= 100 or not all(0 <= share <= 1 for share in shares):
+        raise ValueError(f"temperature {settings.get('temperature')}, {recipe}: that cannot be")
+    if settings.get("corpus", "demo") not in ANSWERS:
+        raise ValueError(f"corpus {settings['corpus']!r}: it is one of {', '.join(ANSWERS)}")
 
 
 def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict]:

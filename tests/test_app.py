@@ -1,4 +1,4 @@
-"""Step 10, app: what the page says, and the page itself in a real browser, with a file for a microphone."""
+"""App: what the page says, and the page itself in a real browser, with a file for a microphone."""
 import shutil
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Step 1: what a file name says, which files count, the samples of a clip."""
+"""What a file name says, which files count, the samples of a clip."""
 import hashlib
 import itertools
 import shutil

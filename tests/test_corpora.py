@@ -1,4 +1,4 @@
-"""Step 1: where the clips come from. A server on this machine stands for Zenodo, Dataverse and the mirror."""
+"""Where the clips come from. A server on this machine stands for Zenodo, Dataverse and the mirror."""
 import hashlib
 import io
 import shutil

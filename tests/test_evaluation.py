@@ -1,4 +1,4 @@
-"""Step 4: predictions as a table, and the scores that can be read off it."""
+"""Predictions as a table, and the scores that can be read off it."""
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""Step 5, experiments: who is trained on, runs that survive being stopped, and the tables collected from them."""
+"""Experiments: who is trained on, runs that survive being stopped, and the tables collected from them."""
 import json
 import shutil
 from dataclasses import replace
@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import accuracy_score
 
 from emotion_helpers import experiments, training
@@ -13,6 +14,7 @@ from emotion_helpers.clips import EMOTIONS, find_clips
 from emotion_helpers.experiments import evaluate, run_fold, train_and_test, with_temperatures
 from emotion_helpers.pictures import render
 from emotion_helpers.splits import SPLITS, folds_of
+from emotion_helpers.sturdiness import Distil
 from emotion_helpers.training import RECIPES, Recipe, load_model, settings_of
 
 TINY = Recipe(px=32, width=32, epochs=1, batch_size=16, lr=(2e-3, 2e-3), mixup=0, views=0)
@@ -152,6 +154,30 @@ def test_a_second_stage_goes_on_from_the_network_of_the_first(voices, tmp_path, 
     before, after = (load_model(done["folder"])[0].state_dict() for done in (first, second))
     moved = max((after[name] - value).abs().max() for name, value in before.items() if "running" not in name and value.is_floating_point())
     assert 0 < moved < 1e-4 and second["minutes"] > first["minutes"] and second["tested_on"] == first["tested_on"]
+
+
+def test_a_second_stage_is_taught_by_the_first(voices, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "second", replace(TINY, after="tiny", spoilt=0.5, views=2))
+    taught = []
+
+    def watched(learn, *args):
+        taught.extend(callback for callback in learn.cbs if isinstance(callback, Distil))
+        return training.fit(learn, *args)
+
+    monkeypatch.setattr(experiments, "fit", watched)
+    run(voices, tmp_path, recipe="second")
+    model, _ = load_model(run(voices, tmp_path)["folder"])
+    (distil,) = taught
+    assert all(torch.equal(value, distil.teacher.state_dict()[name].cpu()) for name, value in model.state_dict().items())
+    assert distil.recipe["spoilt"] == 0.5
+
+
+def test_a_second_stage_is_validated_on_voices_that_neither_stage_heard(voices, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "second", replace(TINY, after="tiny", spoilt=0.5))
+    run(voices, tmp_path, recipe="second", validate=True)
+    stages = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("*/run.json"))]
+    assert [stage["recipe"] for stage in stages] == ["second", "tiny"] and all(stage["validation"] for stage in stages)
+    assert len({(stage["tested_on"], stage["data"]) for stage in stages}) == 1 and "Actor_01" not in stages[0]["tested_on"]
 
 
 def test_labels_that_mean_something_are_learnt_and_permuted_ones_are_not(all_clips, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Step 9, explanation: the maps against an independent implementation and against what is known of a network made by hand."""
+"""Explanation: the maps against an independent implementation and against what is known of a network made by hand."""
 import cv2
 import numpy as np
 import pytest

@@ -65,7 +65,8 @@ def test_a_file_that_is_something_else_is_named_and_not_executed(tmp_path, demo_
     whole, one = (demo_network / FILE).read_bytes(), torch.zeros(1, 512)
     clips = json.dumps([("a", "sad")])
     for content in (pickle.dumps(Trap()), whole[:1000], b"", other(one), other(one, clips="[["), other(one, clips="[3]"), other(one, clips="7"),
-                    other(torch.zeros(1, 5), clips=clips), other(torch.zeros(2, 512), clips=clips), other(one / 0, clips=clips)):
+                    other(torch.zeros(1, 5), clips=clips), other(torch.zeros(2, 512), clips=clips), other(one / 0, clips=clips), other(one[:0], clips="[]"),
+                    other(one, clips=json.dumps([("a", "bored")])), other(one, clips=json.dumps([("../a", "sad")]))):
         (tmp_path / FILE).write_bytes(content)
         with pytest.raises(ValueError, match=f"{FILE}: not the features of training clips"):
             read_neighbours(tmp_path)

@@ -1,4 +1,4 @@
-"""Step 2: one clip becomes one picture, all clips become eight folders of them."""
+"""One clip becomes one picture, all clips become eight folders of them."""
 import errno
 import os
 import shutil

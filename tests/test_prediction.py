@@ -1,4 +1,4 @@
-"""Step 8, prediction: one answer for every form of a recording, and none where there is nothing to go by."""
+"""Prediction: one answer for every form of a recording, and none where there is nothing to go by."""
 import json
 import os
 import shutil

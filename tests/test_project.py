@@ -16,10 +16,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+import emotion_helpers
 from emotion_helpers.experiments import results_of
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = ["device", "clips", "demo", "corpora", "pictures", "splits", "sturdiness", "training", "evaluation", "plots", "recordings", "prediction", "neighbours", "experiments", "explanation", "adaptation", "robustness", "app", "notebooks", "__main__"]  # the steps
+MODULES = ["device", "clips", "demo", "corpora", "pictures", "splits", "training", "sturdiness", "evaluation", "plots", "recordings", "prediction", "neighbours", "experiments", "explanation", "adaptation", "robustness", "app", "notebooks", "__main__"]  # the steps
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -98,6 +99,7 @@ def test_no_file_names_a_registry(name):
 
 def test_every_module_uses_only_earlier_ones():
     assert {path.stem for path in (ROOT / "emotion_helpers").glob("*.py")} == {*MODULES, "__init__"}
+    assert re.findall(r"`(\w+)`", emotion_helpers.__doc__)[:len(MODULES) - 1] == MODULES[:-1]  # what the package says of itself
     for i, module in enumerate(MODULES):
         tree = ast.parse((ROOT / f"emotion_helpers/{module}.py").read_text())
         used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1}

@@ -1,4 +1,4 @@
-"""Step 7, recordings: any container, rate, number of channels and length, in pieces, against reading the file whole."""
+"""Recordings: any container, rate, number of channels and length, in pieces, against reading the file whole."""
 import tracemalloc
 
 import librosa

@@ -1,4 +1,4 @@
-"""Step 11, robustness: each condition does to a clip what its name says."""
+"""Robustness: each condition does to a clip what its name says."""
 from dataclasses import replace
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Step 3, splits: nobody who is tested on is in training."""
+"""Splits: nobody who is tested on is in training."""
 from collections import Counter
 
 import pandas as pd

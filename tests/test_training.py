@@ -1,4 +1,4 @@
-"""Step 3: the split, the batches, the augmentations, runs that survive being stopped, models on disk."""
+"""The split, the batches, the augmentations, runs that survive being stopped, models on disk."""
 import json
 import pickle
 import shutil
@@ -470,7 +470,7 @@ def test_weights_of_another_network_are_an_error_that_names_the_folder(model):
         load_model(model)
 
 
-@pytest.mark.parametrize("wrong", [{"picture_px": "64"}, {"picture_px": 10**6}, {"picture_width": -1}, {"temperature": 0}, {"recipe": {"views": 10**6}}, {"recipe": []},
+@pytest.mark.parametrize("wrong", [{"picture_px": "64"}, {"picture_px": 10**6}, {"picture_width": -1}, {"temperature": 0}, {"recipe": {"views": 10**6}}, {"recipe": []}, {"corpus": "../.."}, {"corpus": []}, {"recipe": {"shift": "far"}}, {"recipe": {"views": -5}}, {"spectrogram": {"win_lengths": [1, 2]}},
                                    {"spectrogram": {"hop_length": 0}}, {"spectrogram": {"width": "x"}}, {"spectrogram": {"colour": "red"}}], ids=str)
 def test_settings_that_no_answer_can_be_had_with_are_refused(resnet, tmp_path, wrong):
     network, settings = load_model(resnet.folder)
