@@ -23,7 +23,7 @@ def write_neighbours(folder: Path, pictures: list[Path], model: torch.nn.Module,
     """Keep the features of the training `pictures` (files <emotion>/<clip>.png) beside the model in `folder`."""
     found = torch.cat([features(as_input(np.asarray(Image.open(picture)), settings), model) for picture in pictures])
     clips = json.dumps([(picture.stem, picture.parent.name) for picture in pictures])
-    save_file({"features": found.half().contiguous()}, folder / f"{FILE}.part", metadata={"clips": clips})
+    save_file({"features": found.half()}, folder / f"{FILE}.part", metadata={"clips": clips})
     os.replace(folder / f"{FILE}.part", folder / FILE)
 
 
