@@ -133,6 +133,9 @@ def render(clips: pd.DataFrame, folder: str | Path, settings: PictureSettings = 
         stale = [p for p in folder.glob("*/*") if p.suffix == ".part" or p not in wanted and made_with(p)]
         for path in stale:
             path.unlink()
+        # librosa's compiled parts are made here, once: workers that each compile and store them crash the next process
+        # that loads them (https://github.com/numba/numba/issues/10128)
+        mel_picture(np.zeros(settings.sample_rate, np.float32), settings)
         jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=16)(
             delayed(render_one)(row, folder, settings) for row in rows)
         done = list(tqdm(jobs, total=len(rows), desc="pictures", unit="clip", mininterval=1))

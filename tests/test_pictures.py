@@ -2,6 +2,8 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import librosa
@@ -132,6 +134,25 @@ def test_two_cores_make_the_same_pictures_as_one(tmp_path, clips):
         render(clips, tmp_path / str(n_jobs), SMALL, n_jobs=n_jobs)
     one, two = ({name: content for name, (content, _) in all_files(tmp_path / n).items()} for n in ("1", "2"))
     assert len(one) == 6 and one == two
+
+
+def test_workers_find_all_of_librosa_compiled(tmp_path, clips):
+    code = """
+import sys
+from emotion_helpers import pictures
+from emotion_helpers.clips import find_clips
+loaded = lambda: {name for name in sys.modules if name.startswith("librosa")}
+class Workers(pictures.Parallel):
+    def __call__(self, jobs):
+        global before
+        before = loaded()
+        return super().__call__(jobs)
+pictures.Parallel = Workers
+pictures.render(find_clips(sys.argv[1])[0], sys.argv[2], n_jobs=1)
+print("librosa.core.pitch" in before, loaded() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "voices", tmp_path / "pictures"], capture_output=True, text=True)
+    assert done.stdout == "True set()\n", done.stderr
 
 
 def test_rendering_again_does_nothing(tmp_path, clips):
