@@ -18,7 +18,7 @@ from .clips import EMOTIONS, MIN_SECONDS, ClipError
 from .corpora import ROOT
 from .pictures import PictureSettings, as_pixels, mel_picture, squeezed
 from .plots import COLOURS, show_picture
-from .recordings import HOP, STEP, levels, mono_blocks, overview, pieces, share_at_peak, voiced, windows
+from .recordings import HOP, STEP, decoded, levels, mono_blocks, overview, pieces, share_at_peak, voiced, windows
 from .training import answers, in_views, load_model, normalised, write_text
 
 RANDOM = threading.Lock()
@@ -95,6 +95,8 @@ def predict(path: str | Path, model: torch.nn.Module, settings: dict, longest: f
         raise ClipError(f"{path}: only {1000 * seconds:.0f} ms of sound; at least {MIN_SECONDS} s is needed")
     if (peak := loudness.peak.max()) < QUIET:
         how = f"too quiet (peak {20 * np.log10(peak):.0f} dB): record it louder" if peak > 1e-4 else "silence"
+        if max(np.abs(block).max() for block, _ in decoded(Path(path))) > QUIET:
+            how = "its channels cancel each other, one is the other upside down: save one of them alone"
         return Answer(str(path), "", how, {}, seconds, nothing)
     heard = voiced(loudness, pictures.trim_db)
     if heard.sum() < 5:  # a click lasts four rows

@@ -15,7 +15,7 @@ from .pictures import PictureSettings, mel_filters
 
 HOP = 512  # samples: how finely loudness is looked at (what librosa.effects.trim goes by)
 STEP = 1.0  # s from one window of a long recording to the next
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,amr,flv,avi,ogg"  # for PyAV: no playlists, which name other files or addresses
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,amr,flv,avi,ogg,flac"  # for PyAV: no playlists, which name other files or addresses
 
 
 def decoded(path: Path) -> Iterator[tuple[np.ndarray, int]]:
@@ -26,9 +26,11 @@ def decoded(path: Path) -> Iterator[tuple[np.ndarray, int]]:
         unreadable = error.error_string
     else:
         with file:
-            while len(block := file.read(2**20 // file.channels, dtype="float32", always_2d=True)):  # not .blocks: it trusts the header's length
-                yield block, file.samplerate
-        return
+            if file.frames < 2**63 - 1:  # else FLAC that was written into a pipe
+                while len(block := file.read(2**20 // file.channels, dtype="float32", always_2d=True)):  # not .blocks: it trusts the header's length
+                    yield block, file.samplerate
+                return
+        unreadable = "Its header does not say how long it is."
     try:
         import av  # not above: only some containers need it
     except ImportError:

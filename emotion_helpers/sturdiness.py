@@ -32,8 +32,8 @@ def in_noise(x: torch.Tensor) -> torch.Tensor:
 def in_a_crowd(x: torch.Tensor, voices: int = 6) -> torch.Tensor:
     """Power with so many voices of other pictures of the batch at once, 3 to 35 dB softer; of each the middle, repeated."""
     own, width, crowd = power(x), x.shape[3], 0
-    for _ in range(voices):
-        middle = own.roll(int(torch.randint(1, max(2, len(x)), (1,))), dims=0)[..., width // 4:][..., :width // 2].repeat(1, 1, 1, 3)[..., :width]
+    for other in (1 + torch.randperm(max(1, len(x) - 1)))[:voices].tolist():
+        middle = own.roll(other, dims=0)[..., width // 4:][..., :width // 2].repeat(1, 1, 1, 3)[..., :width]
         crowd = crowd + middle.roll(int(torch.randint(width, (1,))), dims=3)
     loudness = own.mean((1, 2, 3), keepdim=True) * 1.6  # without the black at both ends
     return own + crowd / crowd.mean((1, 2, 3), keepdim=True) * loudness * 10**(draw(x, -35, -3) / 10)
@@ -62,7 +62,7 @@ def away_from_the_studio(x: torch.Tensor, share: float) -> torch.Tensor:
     way, hit, out = torch.randint(len(WAYS), (len(x),)), torch.rand(len(x)) < share, x.clone()
     for i, spoilt in enumerate(WAYS):
         if (chosen := (way == i) & hit).any():
-            loud = spoilt(x)[chosen]  # of all: a crowd needs voices
+            loud = spoilt(x)[chosen] if spoilt is in_a_crowd else spoilt(x[chosen])  # a crowd needs the others
             loud = 1e8 * loud / loud.amax((1, 2, 3), keepdim=True)  # as mel_picture does: the loudest point is white
             out[chosen] = loud.clamp(min=1).log10() / 8
     return out

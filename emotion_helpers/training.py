@@ -376,6 +376,8 @@ def check_settings(settings: dict) -> None:
     sizes = [settings["picture_px"], settings.get("picture_width") or 1, made.width, made.n_mels, made.hop_length, made.n_fft, made.sample_rate, *made.win_lengths]
     if not all(type(number) is int and 1 <= number <= 200_000 for number in sizes) or max(sizes[:4]) > 4096 or len(made.win_lengths) != 3 or max(made.win_lengths) > made.n_fft:
         raise ValueError(f"sizes that cannot be: {sizes}")
+    if not 0 <= made.fmin < made.fmax <= made.sample_rate / 2 or not (0 < made.top_db <= 200 and 0 < made.trim_db <= 200):
+        raise ValueError(f"fmin {made.fmin}, fmax {made.fmax}, top_db {made.top_db}, trim_db {made.trim_db}: that cannot be")
     shares = [recipe.get(name, 0) for name in ("shift", "stretch", "pitch", "masks")]
     if not 0.01 <= settings.get("temperature", 1) <= 100 or not 0 <= recipe.get("views", 0) <= 100 or not all(0 <= share <= 1 for share in shares):
         raise ValueError(f"temperature {settings.get('temperature')}, {recipe}: that cannot be")
@@ -404,6 +406,8 @@ def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict]:
         check_settings(settings)
         model = create_vision_model(resnet34, len(EMOTIONS), pretrained=False, **HEAD)
         model.load_state_dict(load_file(folder / "model.safetensors"))
+        if not all(weights.isfinite().all() for weights in model.state_dict().values()):
+            raise ValueError("its weights are not all numbers")
     except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise ValueError(f"{folder}: not a model of this tutorial, or damaged ({error}). Run notebook 04 again, or `python -m emotion_helpers train`") from error
     return model.eval(), settings

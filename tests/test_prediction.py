@@ -148,6 +148,12 @@ def test_what_is_no_voice_gets_no_emotion_but_a_reason(network, tmp_path, sample
     assert answer.emotion == "" and why in answer.reason
 
 
+def test_stereo_of_which_one_side_is_upside_down_says_so(clip, network, tmp_path):
+    samples = read_clip(clip, 24_000)
+    sf.write(tmp_path / "stereo.wav", np.stack([samples, -samples], axis=1), 24_000)
+    assert predict(tmp_path / "stereo.wav", *network).reason.startswith("its channels cancel each other")
+
+
 def test_a_clipped_recording_says_so(clip, network, tmp_path):
     samples = read_clip(clip, 24_000)
     sf.write(tmp_path / "clipped.wav", np.clip(samples * 10 / np.abs(samples).max(), -1, 1), 24_000)

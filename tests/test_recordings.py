@@ -1,4 +1,5 @@
 """Recordings: any container, rate, number of channels and length, in pieces, against reading the file whole."""
+import io
 import tracemalloc
 
 import librosa
@@ -56,6 +57,16 @@ def test_what_soundfile_cannot_read_is_read_by_pyav(voice, tmp_path, name, codec
     delay = np.argmax(np.correlate(found, wanted[10_000:30_000], "valid")) - 10_000  # coders put a few samples before the beginning
     assert abs(delay) < 0.1 * RATE and len(found) == pytest.approx(len(wanted), abs=0.15 * RATE)
     assert np.corrcoef(found[10_000 + delay:30_000 + delay], wanted[10_000:30_000])[0, 1] > 0.98
+
+
+def test_flac_written_into_a_pipe_does_not_say_how_long_it_is_and_is_read_whole(voice, tmp_path):
+    file = io.BytesIO()
+    file.seekable = lambda: False
+    encode(file, voice, 48_000, "flac", "flac")
+    (tmp_path / "pipe.flac").write_bytes(file.getvalue())
+    assert sf.info(tmp_path / "pipe.flac").frames == 2**63 - 1
+    wanted = librosa.resample(voice, orig_sr=48_000, target_sr=RATE)
+    assert read(tmp_path / "pipe.flac") == pytest.approx(wanted[:len(read(tmp_path / "pipe.flac"))], abs=2e-3)
 
 
 def test_channels_are_averaged(voice, tmp_path):

@@ -470,8 +470,17 @@ def test_weights_of_another_network_are_an_error_that_names_the_folder(model):
         load_model(model)
 
 
+def test_weights_that_are_not_numbers_are_refused(resnet, tmp_path):
+    network, settings = load_model(resnet.folder)
+    network[1][-1].weight.data[0, 0] = float("nan")
+    write_model(tmp_path / "odd", network, settings)
+    with pytest.raises(ValueError, match="odd: not a model of this tutorial.*not all numbers"):
+        load_model(tmp_path / "odd")
+
+
 @pytest.mark.parametrize("wrong", [{"picture_px": "64"}, {"picture_px": 10**6}, {"picture_width": -1}, {"temperature": 0}, {"recipe": {"views": 10**6}}, {"recipe": []}, {"corpus": "../.."}, {"corpus": []}, {"recipe": {"shift": "far"}}, {"recipe": {"views": -5}}, {"spectrogram": {"win_lengths": [1, 2]}},
-                                   {"spectrogram": {"hop_length": 0}}, {"spectrogram": {"width": "x"}}, {"spectrogram": {"colour": "red"}}], ids=str)
+                                   {"spectrogram": {"hop_length": 0}}, {"spectrogram": {"width": "x"}}, {"spectrogram": {"colour": "red"}}, {"spectrogram": {"fmin": 5000.0, "fmax": 4000.0}},
+                                   {"spectrogram": {"fmax": 1e6}}, {"spectrogram": {"top_db": 0}}, {"spectrogram": {"trim_db": None}}], ids=str)
 def test_settings_that_no_answer_can_be_had_with_are_refused(resnet, tmp_path, wrong):
     network, settings = load_model(resnet.folder)
     write_model(tmp_path / "odd", network, settings | wrong)
