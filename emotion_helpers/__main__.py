@@ -30,34 +30,34 @@ def main() -> None:
     prediction.add_argument("--csv", default="emotions.csv", help="where the table goes if there are several recordings (emotions.csv)")
     for name, what in (("robustness", "how well strangers are recognised with noise, through a telephone, in a room, ..."),
                        ("adaptation", "what a few clips of a stranger bring for the other clips")):
-        commands.add_parser(name, parents=[voices], help=what + "; trains the six networks of `evaluate` if need be")
+        commands.add_parser(name, parents=[voices], help=what + "; trains `evaluate`'s networks if they are not there")
     app = commands.add_parser("app", help="speak into the browser: serves a page on this computer only")
     app.add_argument("--port", type=int, help="7860 or the next free one unless you say so")
     args = vars(parser.parse_args())
     command = args.pop("command")  # imports not above: torch takes seconds
-    if command == "evaluate":
-        from .experiments import evaluate
-        evaluate(**args)
-    elif command == "train":
-        from .experiments import train_final
-        print(f"The network is in {train_final(**args)}; now: python -m emotion_helpers predict RECORDING")
-    elif command == "robustness":
-        from .robustness import robustness
-        print(robustness(**args).to_string(index=False))
-    elif command == "adaptation":
-        from .adaptation import adaptation
-        print(adaptation(**args).to_string(index=False))
-    elif command == "app":
-        from .app import serve
-        serve(**args)
-    elif command == "predict":
-        from .prediction import predict_files
-        try:
+    try:
+        if command == "evaluate":
+            from .experiments import evaluate
+            evaluate(**args)
+        elif command == "train":
+            from .experiments import train_final
+            print(f"The network is in {train_final(**args)}; now: python -m emotion_helpers predict RECORDING")
+        elif command == "robustness":
+            from .robustness import robustness
+            print(robustness(**args).to_string(index=False))
+        elif command == "adaptation":
+            from .adaptation import adaptation
+            print(adaptation(**args).to_string(index=False))
+        elif command == "app":
+            from .app import serve
+            serve(**args)
+        elif command == "predict":
+            from .prediction import predict_files
             sys.exit(1 if predict_files(**args) else 0)
-        except (OSError, ValueError) as error:
-            sys.exit(str(error))
-    else:
-        run_tutorial(**args)
+        else:
+            run_tutorial(**args)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import html
 import io
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -27,8 +29,8 @@ from .prediction import Answer, clearest_window, final_model, plot_timeline, pre
 from .training import load_model
 
 LONGEST = 600  # s
-BIGGEST = "50mb"
-WORTH = ("The network learnt from actors who were asked to sound like this. On voices it never heard it is right for about seven clips in "
+BIGGEST = "120mb"  # ten minutes of 48 kHz in stereo
+WORTH = ("The network learnt from actors who were asked to act an emotion. On voices it never heard it is right for about seven clips in "
          "ten; it hears how you sound, not how you feel.")
 READABLE = "#time, #duration, .time, .duration, .playback { color: var(--body-text-color) !important }"  # gradio's light grey is not
 DRAWING = threading.Lock()  # pyplot is one for all users
@@ -104,7 +106,8 @@ def build(model: torch.nn.Module, settings: dict, neighbours: Neighbours | None 
         sure = gr.Label(label="How probable is each emotion?", show_heading=False, num_top_classes=len(EMOTIONS), elem_id="probabilities")
         timeline, seen = gr.HTML(label="Over time"), gr.HTML(label="What it hangs on")
         players = [gr.Audio(visible=False, interactive=False, buttons=[], elem_id=name) for name in ("like-first", "like-intended")]
-        gr.Markdown(WORTH)
+        if settings.get("corpus") != "demo":
+            gr.Markdown(WORTH)
         gr.on([sound.change, intended.change], partial(ask, model=model, settings=settings, neighbours=neighbours), [sound, intended],
               [said, sure, timeline, seen, *players], concurrency_limit=2, api_name="ask")
     return page.queue(max_size=32)
@@ -119,6 +122,9 @@ def launch(page: gr.Blocks, port: int | None = None, block: bool = False):
 
 def serve(port: int | None = None, block: bool = True):
     """Serve the page as `launch` does, until it is stopped; without a trained network one of the demo voices is trained first."""
+    for name in ("SIGTERM", "SIGHUP") if block else ():  # a shutdown, a closed terminal (not on Windows): an orderly end, or the recordings would stay
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: sys.exit())
     try:
         folder = final_model()
     except FileNotFoundError as error:

@@ -12,8 +12,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
-from .clips import read_clip
 from .corpora import ROOT, results_folder
+from .recordings import mono_blocks, pieces
 
 SYNTHETIC = ("**Synthetic demo voices.** Nobody speaks in these clips: a program made them. Every figure and number below says that "
              "the code works, and nothing about people.")
@@ -32,8 +32,8 @@ def begin(corpus: str) -> None:
 
 
 def play(path: str | Path, note: str = "") -> None:
-    """Show a player for one clip, with a line of text before it."""
-    audio = Audio(read_clip(path, 24_000), rate=24_000)
+    """Show a player for one clip (of a long recording: its first minute), with a line of text before it."""
+    audio = Audio(next(pieces(mono_blocks(path, 24_000), [(0, 60 * 24_000)])), rate=24_000)
     display(HTML(f"<div>{note} {audio._repr_html_()}</div>"))
 
 

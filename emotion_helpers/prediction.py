@@ -95,7 +95,7 @@ def predict(path: str | Path, model: torch.nn.Module, settings: dict, longest: f
         raise ClipError(f"{path}: only {1000 * seconds:.0f} ms of sound; at least {MIN_SECONDS} s is needed")
     if (peak := loudness.peak.max()) < QUIET:
         how = f"too quiet (peak {20 * np.log10(peak):.0f} dB): record it louder" if peak > 1e-4 else "silence"
-        if max(np.abs(block).max() for block, _ in decoded(Path(path))) > QUIET:
+        if max(np.abs(block).max() for block, _ in decoded(Path(path))) > max(QUIET, 10 * peak):
             how = "its channels cancel each other, one is the other upside down: save one of them alone"
         return Answer(str(path), "", how, {}, seconds, nothing)
     heard = voiced(loudness, pictures.trim_db)
@@ -177,7 +177,7 @@ def printable(path: str) -> str:
 def predict_files(paths: list[str], model: str | None = None, as_json: bool = False, timeline: str | None = None, csv: str = "emotions.csv") -> int:
     """Answer about each recording in `paths`, and each in the folders there, on all cores; returns how many could not be read.
 
-    One recording is printed in full (with `as_json` as JSON), with its `timeline` drawn into that file; several are printed a line each and written to `csv`.
+    One recording is printed in full (with `as_json` as JSON), with its `timeline` drawn into that file; several, or a folder, are printed a line each and written to `csv`.
     Raises ValueError if there is no recording in a folder.
     """
     network, settings = load_model(model or final_model())
@@ -193,10 +193,10 @@ def predict_files(paths: list[str], model: str | None = None, as_json: bool = Fa
         except Exception as error:  # whatever is wrong with one file, the others have their answers
             return str(error) if isinstance(error, ClipError) else f"{file}: {type(error).__name__}: {error}"
 
-    if len(files) > 1:
+    if several := len(files) > 1 or any(Path(path).is_dir() for path in paths):
         torch.set_num_threads(1)  # a recording a core
     jobs = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(ask)(file) for file in files)
-    found = list(tqdm(jobs, total=len(files), unit="recording", disable=len(files) == 1))
+    found = list(tqdm(jobs, total=len(files), unit="recording", disable=not several))
     answers, failed = [a for a in found if isinstance(a, Answer)], [a for a in found if isinstance(a, str)]
     rows = [{"file": printable(a.file), "emotion": a.emotion, "reason": a.reason, "seconds": round(a.seconds, 2), **{e: round(p, 4) for e, p in a.probabilities.items()}} for a in answers]
     if as_json:
@@ -204,9 +204,9 @@ def predict_files(paths: list[str], model: str | None = None, as_json: bool = Fa
     else:
         for row, answer in zip(rows, answers):
             print(f"{row['file']}: {row['emotion'] or 'no answer, ' + row['reason']}")
-            if len(files) == 1:
+            if not several:
                 print("\n".join(f"  {emotion:10} {100 * p:5.1f} %" for emotion, p in answer.probabilities.items()))
-    if len(files) > 1 and rows:
+    if several and rows:
         write_text(Path(csv), pd.DataFrame(rows, columns=["file", "emotion", "reason", "seconds", *EMOTIONS]).to_csv(index=False))
     if timeline and rows:
         plot_timeline(answers[0], settings).savefig(timeline)

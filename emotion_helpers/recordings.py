@@ -1,4 +1,5 @@
 """Recordings: any sound file of any length, piece by piece, and where in it somebody speaks."""
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -21,13 +22,13 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,amr,flv,avi,ogg,flac
 def decoded(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     """Pieces of a recording: float samples, shape (n, channels), and their rate [Hz]. What soundfile cannot read PyAV may."""
     try:
-        file = sf.SoundFile(path)
-    except sf.LibsndfileError as error:
-        unreadable = error.error_string
+        file = sf.SoundFile(os.fsencode(path) if os.name == "posix" else path)  # names need not be UTF-8
+    except (sf.LibsndfileError, TypeError) as error:  # TypeError: .raw, which does not say what it holds
+        unreadable = getattr(error, "error_string", "it does not say its rate.")
     else:
         with file:
             if file.frames < 2**63 - 1:  # else FLAC that was written into a pipe
-                while len(block := file.read(2**20 // file.channels, dtype="float32", always_2d=True)):  # not .blocks: it trusts the header's length
+                while len(block := file.read(2**18 // file.channels, dtype="float32", always_2d=True)):  # not .blocks: it trusts the header's length
                     yield block, file.samplerate
                 return
         unreadable = "Its header does not say how long it is."
@@ -134,11 +135,13 @@ def overview(path: str | Path, settings: PictureSettings, length: int, columns: 
     Decibels below the loudest point, shape (n_mels, columns), from -top_db to 0.
     """
     n_fft, step, found = settings.n_fft, max(settings.hop_length, length // columns), []
-    spans = [(start, min(start + 50 * step, length) + n_fft) for start in range(0, length, 50 * step)]  # each with what its last frame needs
+    size = max(1, 2**19 // step) * step  # samples at once
+    spans = [(start, min(start + size, length) + n_fft) for start in range(0, length, size)]  # each with what its last frame needs
     blocks = chain([np.zeros(n_fft // 2, np.float32)], mono_blocks(path, settings.sample_rate))  # so that the first frame is centred on the beginning
     for (start, stop), samples in zip(spans, pieces(blocks, spans)):
         samples = librosa.util.fix_length(samples, size=stop - start)
         spectrum = librosa.stft(samples, n_fft=n_fft, hop_length=min(step, HOP), win_length=settings.win_lengths[1], center=False)
         power = mel_filters(settings) @ np.abs(spectrum)**2
         found += [part.max(axis=1) for part in np.array_split(power, max(1, (stop - start - n_fft) // step), axis=1)]
-    return librosa.power_to_db(np.stack(found, axis=1), ref=np.max, top_db=settings.top_db)
+    power = np.stack(found, axis=1)
+    return librosa.power_to_db(power, ref=np.max, top_db=settings.top_db) if power.any() else np.full_like(power, -settings.top_db)

@@ -141,9 +141,11 @@ class Recipe:
 
 
 BEST = Recipe()
+STURDY = replace(BEST, after="best", spoilt=0.9, epochs=12, lr=(7e-4, 7e-4), masks=0.0, mixup=0.0, cut=False)
 RECIPES = {  # the best one, its second stage, and others to try, each a change to the best one
     "best": BEST,
-    "sturdy": replace(BEST, after="best", spoilt=0.9, epochs=6, lr=(7e-4, 7e-4), masks=0.0, mixup=0.0, cut=False),
+    "sturdy": STURDY,
+    "sturdy-6-epochs": replace(STURDY, epochs=6),
     "no-cut": replace(BEST, cut=False),
     "no-mixing": replace(BEST, mixup=0.0, cut=False),
     "96-px-square": replace(BEST, px=96, width=96),

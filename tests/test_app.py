@@ -1,5 +1,6 @@
 """App: what the page says, and the page itself in a real browser, with a file for a microphone."""
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -208,9 +209,24 @@ def test_it_listens_on_this_machine_only(address):
     assert address.startswith("http://127.0.0.1:")
 
 
-def test_recordings_are_in_a_folder_of_this_run_that_goes_with_it():
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda end: end.name)
+def test_recordings_are_in_a_folder_of_this_run_that_goes_with_it(end):
     folder = Path(app.RECORDINGS.name)
     assert folder.is_dir() and folder.stat().st_mode & 0o077 == 0  # nobody else may look
-    code = "from emotion_helpers import app; print(app.RECORDINGS.name); open(app.RECORDINGS.name + '/voice.wav', 'w')"
-    gone = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    assert "emotions-" in gone and not Path(gone).exists()
+    code = """
+import time
+from emotion_helpers import app
+app.final_model = app.load_model = app.read_neighbours = lambda *_: ""
+app.build = lambda *_: None
+def launch(*_):
+    open(app.RECORDINGS.name + "/voice.wav", "w")
+    print(app.RECORDINGS.name, flush=True)
+    time.sleep(60)
+app.launch = launch
+app.serve()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
+        gone = Path(run.stdout.readline().strip())
+        assert "emotions-" in gone.name and (gone / "voice.wav").exists()
+        run.send_signal(end)
+    assert not gone.exists()

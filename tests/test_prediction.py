@@ -152,6 +152,8 @@ def test_stereo_of_which_one_side_is_upside_down_says_so(clip, network, tmp_path
     samples = read_clip(clip, 24_000)
     sf.write(tmp_path / "stereo.wav", np.stack([samples, -samples], axis=1), 24_000)
     assert predict(tmp_path / "stereo.wav", *network).reason.startswith("its channels cancel each other")
+    sf.write(tmp_path / "one-side.wav", np.stack([0.0015 * samples / np.abs(samples).max(), 0 * samples], axis=1), 24_000, subtype="FLOAT")
+    assert predict(tmp_path / "one-side.wav", *network).reason.startswith("too quiet")
 
 
 def test_a_clipped_recording_says_so(clip, network, tmp_path):
@@ -204,11 +206,18 @@ def test_a_folder_becomes_a_table_and_bad_files_are_told_at_the_end(clip, demo_n
     (tmp_path / "in/notes.txt").write_text("no sound either")
     (tmp_path / "in/._one.wav").write_text("what macOS leaves")
     shutil.copy(clip, os.fsencode(tmp_path / "in") + b"/caf\xe9 $_$.wav")  # not UTF-8
-    assert predict_files([str(tmp_path / "in")], str(demo_network), csv=str(tmp_path / "out.csv")) == 2
+    assert predict_files([str(tmp_path / "in")], str(demo_network), csv=str(tmp_path / "out.csv")) == 1
     table = pd.read_csv(tmp_path / "out.csv")
-    assert list(table.columns) == ["file", "emotion", "reason", "seconds", *EMOTIONS] and len(table) == 2
+    assert list(table.columns) == ["file", "emotion", "reason", "seconds", *EMOTIONS] and len(table) == 3
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 2 and "bad.wav: not a recording" in err and "caf" in err and "notes.txt" not in out + err
+    assert len(out.splitlines()) == 3 and "bad.wav: not a recording" in err and "caf" in out and "notes.txt" not in out + err
+
+
+def test_a_folder_with_one_recording_becomes_a_table_too(clip, demo_network, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(clip, tmp_path / "in/one.wav")
+    assert predict_files([str(tmp_path / "in")], str(demo_network), csv=str(tmp_path / "out.csv")) == 0
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 1
 
 
 def test_a_folder_without_recordings_and_a_missing_model_are_errors(demo_network, tmp_path, monkeypatch):

@@ -84,6 +84,7 @@ def test_without_pyav_the_error_names_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name, content, said", [
     ("empty.wav", b"", "not a recording"), ("letter.mp3", b"Dear reader, this is a letter." * 50, "not a recording"),
     ("header.m4a", b"\0\0\0 ftypM4A \0\0\0\0", "not a recording"), ("picture.ogg", b"\x89PNG\r\n\x1a\n" + bytes(200), "not a recording"),
+    ("bare.raw", bytes(2000), "not a recording"),
     ("list.m4a", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname.wav\n#EXT-X-ENDLIST\n", "not a recording")])
 def test_a_file_that_is_no_sound_is_an_error_that_names_it(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
@@ -193,6 +194,11 @@ def test_the_overview_of_a_short_recording_is_its_mel_spectrogram(voice, tmp_pat
     assert np.corrcoef(found[:, :size].ravel(), wanted[:, :size].ravel())[0, 1] > 0.99
 
 
+def test_the_overview_of_silence_is_black(tmp_path):
+    sf.write(tmp_path / "silence.wav", np.zeros(RATE), RATE)
+    assert (overview(tmp_path / "silence.wav", SETTINGS, RATE) == -SETTINGS.top_db).all()
+
+
 def test_two_hours_take_no_more_memory_than_a_minute(tmp_path):
     with sf.SoundFile(tmp_path / "long.wav", "w", 8_000, 1, "PCM_U8") as file:
         for _ in range(120):
@@ -201,6 +207,7 @@ def test_two_hours_take_no_more_memory_than_a_minute(tmp_path):
     table, _ = levels(tmp_path / "long.wav", RATE)
     spans = windows(voiced(table, SETTINGS.trim_db), SETTINGS)
     assert sum(len(piece) > 0 for piece in pieces(mono_blocks(tmp_path / "long.wav", RATE), spans)) == len(spans) > 7_100
+    overview(tmp_path / "long.wav", SETTINGS, 7200 * RATE)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100e6  # bytes; the whole would be 635 million

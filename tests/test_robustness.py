@@ -98,8 +98,12 @@ def test_the_table_has_a_row_for_each_recipe_and_condition_and_asks_strangers_on
     monkeypatch.setattr(module, "probabilities", lambda picture, emotion, settings: np.array([e == emotion for e in EMOTIONS]))
     monkeypatch.setattr(module, "mel_picture", len)
     monkeypatch.setattr(module, "read_clip", lambda path, rate: asked.append(path) or np.random.default_rng(0).normal(size=2 * rate))
+    behind = []
+    monkeypatch.setattr(module, "conditions", lambda voices: behind.append(asked[-len(voices):]) or conditions(voices))
     monkeypatch.setattr(module, "results_folder", lambda corpus: tmp_path)
     table = robustness("demo", every=1)
+    for fold, paths in enumerate(behind, 1):  # in the background everybody speaks, but for the strangers
+        assert sorted(clips.set_index("path").speaker[paths]) == sorted(set(clips.speaker) - set(folds[fold]))
     mine = clips[clips.speaker.isin(folds[1] + folds[2])]
     assert set(mine.path) <= set(asked) and (table["clips"] == len(mine)).all() and len(table) == 2 * 17
     for recipe, emotion in (("sad", "sad"), ("quick", "angry")):
