@@ -227,6 +227,7 @@ def learner_for(recipe: Recipe, pictures: Path, train: set[str], test: set[str],
     set_seed(seed)
     mixing = [(MixOrCut if recipe.cut else MixUp)(recipe.mixup)] if recipe.mixup else []
     learn = vision_learner(dls, resnet34, pretrained=pretrained, loss_func=LabelSmoothingCrossEntropy(), metrics=accuracy,
+                           path=pictures, model_dir=".",  # or every save would make a folder `models` where one stands
                            cbs=[*speed_callbacks(), *([] if peek else [NoPeeking()]), *mixing], **HEAD)
     learn.unfreeze()
     return learn

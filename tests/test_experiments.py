@@ -92,14 +92,16 @@ def answers_in(folder):
     return pd.read_csv(file)
 
 
-def test_a_run_tests_on_the_folds_clips_and_leaves_a_row_a_clip(voices, tmp_path):
-    done, table = run(voices, tmp_path), answers_in(tmp_path)
+def test_a_run_tests_on_the_folds_clips_and_leaves_a_row_a_clip(voices, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done, table = run(voices, tmp_path / "runs"), answers_in(tmp_path / "runs")
     assert set(table["clip"]) == folds_of(voices[0], "emobox")[0] and done["clips"] == len(table)
     assert done["trained_on"] == len(voices[0]) - len(table) and done["tested_on"] == "Actor_01 Actor_11 Actor_20 Actor_21"
     assert done["accuracy"] == pytest.approx(100 * accuracy_score(table.truth, table.predicted))
-    (folder,) = tmp_path.iterdir()
+    (folder,) = (tmp_path / "runs").iterdir()
     left = {"history.csv", "model.safetensors", "predictions.csv", "run.json", "settings.json"}
     assert {file.name for file in folder.iterdir()} == left  # no optimizer
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # nothing is left where one stands
 
 
 def test_what_is_tested_on_is_not_looked_at_before_training_is_over(voices, tmp_path):
