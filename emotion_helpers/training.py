@@ -227,7 +227,6 @@ def learner_for(recipe: Recipe, pictures: Path, train: set[str], test: set[str],
     set_seed(seed)
     mixing = [(MixOrCut if recipe.cut else MixUp)(recipe.mixup)] if recipe.mixup else []
     learn = vision_learner(dls, resnet34, pretrained=pretrained, loss_func=LabelSmoothingCrossEntropy(), metrics=accuracy,
-                           path=pictures, model_dir=".",  # or every save would make a folder `models` where one stands
                            cbs=[*speed_callbacks(), *([] if peek else [NoPeeking()]), *mixing], **HEAD)
     learn.unfreeze()
     return learn
@@ -309,6 +308,7 @@ def fit(learn: Learner, epochs: int, lr: float | slice, folder: str | Path, seed
     settings; otherwise training starts anew. A finished run is loaded, not trained again.
     """
     folder = Path(folder).resolve()
+    learn.model_dir = folder  # or every save would leave an empty folder `models` where one stands
     began = vars(learn).setdefault("began", {})  # folder -> the weights its run began from, for a cell that is run again
     weights = hashlib.sha256(b"".join(v.detach().cpu().numpy().tobytes() for v in learn.model.state_dict().values())).hexdigest()
     recipe = recipe_of(learn, epochs, lr, seed)
