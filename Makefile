@@ -5,6 +5,7 @@
 PYTHON ?= python3
 CORPUS ?= demo
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: tutorial test lab app
 
@@ -20,10 +21,12 @@ lab: .venv/ready
 app: .venv/ready
 	@$(BIN)/python -m emotion_helpers app
 
+# The lock first, then the package itself with nothing else (built with the lock's setuptools).
 # The mark is written last, so an interrupted installation is taken up again, and a finished one is not repeated.
-.venv/ready: requirements.txt
+.venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] in ((3, 11), (3, 12)) else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	@echo "Installing into .venv: 6.5 GB, a few minutes"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@

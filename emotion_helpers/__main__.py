@@ -1,63 +1,125 @@
-"""Command line: `python -m emotion_helpers tutorial`, `... evaluate --split emobox`, `... train`, `... predict clip.wav`."""
-import argparse
-import sys
+"""Command line: `python -m emotion_helpers tutorial`, `... evaluate`, `... predict clip.wav`."""
 
-from .notebooks import run_tutorial
-from .splits import SPLITS
+import argparse
+import json
+import os
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from importlib import import_module
+
+from . import EmotionHelpersError
+
+COMMANDS = {  # name: the function that it calls (imported only then: torch takes seconds), help
+    "tutorial": ("notebooks.run_tutorial", "run the notebooks in order, top to bottom"),
+    "evaluate": ("beyond.cross_validation.evaluate", "train and test a recipe on a split's folds"),
+    "train": ("beyond.cross_validation.train_final", "train the network that predict and app ask"),
+    "robustness": ("beyond.robustness.study_robustness", "unseen speakers in noise, rooms, ..."),
+    "adaptation": ("beyond.adaptation.study_adaptation", "what a few clips of a speaker bring"),
+    "predict": ("beyond.prediction.predict_files", "which emotion is in a recording"),
+    "app": ("beyond.app.serve", "speak into the browser, on this computer only"),
+}
+PAIRS = {"nargs": "+", "default": [], "metavar": "NAME=VALUE"}
+TRAINING = [  # what all commands that train have in common; they go on where they were stopped
+    ("--data", "a folder that holds your RAVDESS and TESS already", {}),
+    ("--recipe", "a name in emotion_helpers.models.RECIPES", {}),
+    ("--change", "fields of the recipe, such as height=96 mixup=0", PAIRS),
+    ("--settings", "of the spectrogram, such as top_db=60 n_mels=128", PAIRS),
+]
+OPTIONS = {
+    "tutorial": [("--in-place", "write the outputs into notebooks/ too", {"action": "store_true"})],
+    "evaluate": [
+        ("--split", "random, emobox, luna, tess-oaf-yaf, tess-yaf-oaf", {"default": "emobox"}),
+        ("--seeds", "how many networks for each fold", {"type": int, "default": 1}),
+        ("--folds", "only these, counted from 1", {"type": int, "nargs": "+"}),
+        ("--validate", "leave the fold alone, test on others", {"action": "store_true"}),
+        *TRAINING,
+    ],
+    **dict.fromkeys(("train", "robustness", "adaptation"), TRAINING),
+    "predict": [
+        ("paths", "a sound file, or a folder of them", {"nargs": "+", "metavar": "recording"}),
+        ("--model", "a folder with model.safetensors, if not the one that `train` made", {}),
+        ("--json", "print all as JSON", {"action": "store_true", "dest": "as_json"}),
+        ("--timeline", "draw one recording's emotions over time", {"metavar": "PNG"}),
+        ("--csv", "where the table goes (for several recordings: emotions.csv)", {}),
+    ],
+    "app": [("--port", "7860 or the next free one unless given", {"type": int})],
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(prog="python -m emotion_helpers")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, description) in COMMANDS.items():
+        command = commands.add_parser(name, help=description, description=description)
+        if name not in ("predict", "app"):
+            text = "demo: synthetic voices; real: RAVDESS and TESS"
+            default = "demo" if name == "tutorial" else "real"
+            command.add_argument("--corpus", help=text, choices=["demo", "real"], default=default)
+        for flag, text, options in OPTIONS[name]:
+            command.add_argument(flag, help=text, **options)
+    return parser
+
+
+def parse_pairs(pairs: list[str]) -> dict:
+    """NAME=VALUE texts as a dictionary; a value is JSON where it can be, else text."""
+    values = {}
+    for name, equals, value in (pair.partition("=") for pair in pairs):
+        if not equals:
+            raise EmotionHelpersError(f"{name}: NAME=VALUE is needed, such as height=96")
+        values[name] = value
+        with suppress(ValueError):
+            values[name] = json.loads(value)
+    return values
+
+
+def read_options(command: str, options: dict) -> dict:
+    """The options of a command that trains, with recipe and settings as objects."""
+    from .models import DEPLOYED_RECIPE, RECIPES, REPORTED_RECIPE
+    from .pictures import SpectrogramSettings
+
+    names = REPORTED_RECIPE if command == "evaluate" else DEPLOYED_RECIPE
+    name, change = options["recipe"] or names[options["corpus"]], options.pop("change")
+    if name not in RECIPES:
+        raise EmotionHelpersError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+    try:
+        recipe = replace(RECIPES[name], **parse_pairs(change))
+        if recipe.teacher:  # it is asked about the same pictures
+            size = {"height": recipe.height, "width": recipe.width}
+            recipe = replace(recipe, teacher=replace(recipe.teacher, **size))
+        options["recipe"] = recipe
+        options["settings"] = SpectrogramSettings(**parse_pairs(options["settings"]))
+    except TypeError as error:  # an unknown name, or a word for a number
+        raise EmotionHelpersError(f"--change or --settings: {error}") from error
+    return options | ({"name": " ".join([name, *change])} if command == "evaluate" else {})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m emotion_helpers", description="Emotions in a voice")
-    voices = argparse.ArgumentParser(add_help=False)  # what all that train have in common
-    voices.add_argument("--corpus", choices=["demo", "real"], default="real", help="synthetic demo voices, or RAVDESS and TESS")
-    voices.add_argument("--data", help="a folder that holds your RAVDESS and TESS already")
-    commands = parser.add_subparsers(dest="command", required=True)
-    tutorial = commands.add_parser("tutorial", help="run the notebooks in order, top to bottom")
-    tutorial.add_argument("--corpus", choices=["demo", "real"], default="demo", help="synthetic demo voices, or RAVDESS and TESS")
-    tutorial.add_argument("--in-place", action="store_true", help="also write the outputs into notebooks/, without the players")
-    evaluation = commands.add_parser("evaluate", parents=[voices], help="train and test a recipe on the folds of a split; continues where it stopped")
-    evaluation.add_argument("--split", choices=SPLITS, default="emobox")
-    evaluation.add_argument("--recipe", help="a name in emotion_helpers.training.RECIPES; best unless you say so (for the demo: quick)")
-    evaluation.add_argument("--seeds", type=int, default=1, help="how many networks for each fold")
-    evaluation.add_argument("--folds", type=int, nargs="+", help="only these, counted from 1")
-    evaluation.add_argument("--validate", action="store_true", help="leave the fold alone and test on other speakers: to choose recipes")
-    commands.add_parser("train", parents=[voices], help="train the network that answers about your recordings; continues where it stopped")
-    prediction = commands.add_parser("predict", help="which emotion is in a recording")
-    prediction.add_argument("paths", nargs="+", metavar="recording", help="a sound file, or a folder of them")
-    prediction.add_argument("--model", help="a folder with model.safetensors; the one that `train` made unless you say so")
-    prediction.add_argument("--json", action="store_true", dest="as_json", help="print all there is as JSON")
-    prediction.add_argument("--timeline", metavar="PNG", help="draw one recording's waveform, spectrogram and emotions into this file")
-    prediction.add_argument("--csv", default="emotions.csv", help="where the table goes if there are several recordings (emotions.csv)")
-    for name, what in (("robustness", "how well strangers are recognised with noise, through a telephone, in a room, ..."),
-                       ("adaptation", "what a few clips of a stranger bring for the other clips")):
-        commands.add_parser(name, parents=[voices], help=what + "; trains `evaluate`'s networks if they are not there")
-    app = commands.add_parser("app", help="speak into the browser: serves a page on this computer only")
-    app.add_argument("--port", type=int, help="7860 or the next free one unless you say so")
-    args = vars(parser.parse_args())
-    command = args.pop("command")  # imports not above: torch takes seconds
+    """Do what the command line says. A problem that has a name is a sentence, not a traceback."""
+    options = vars(make_parser().parse_args())
+    command = options.pop("command")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # file names may hold what a terminal cannot show
     try:
-        if command == "evaluate":
-            from .experiments import evaluate
-            evaluate(**args)
-        elif command == "train":
-            from .experiments import train_final
-            print(f"The network is in {train_final(**args)}; now: python -m emotion_helpers predict RECORDING")
-        elif command == "robustness":
-            from .robustness import robustness
-            print(robustness(**args).to_string(index=False))
-        elif command == "adaptation":
-            from .adaptation import adaptation
-            print(adaptation(**args).to_string(index=False))
-        elif command == "app":
-            from .app import serve
-            serve(**args)
-        elif command == "predict":
-            from .prediction import predict_files
-            sys.exit(1 if predict_files(**args) else 0)
-        else:
-            run_tutorial(**args)
-    except (OSError, ValueError) as error:
+        module, function = COMMANDS[command][0].rsplit(".", 1)
+        options = read_options(command, options) if "recipe" in options else options
+        result = getattr(import_module(f".{module}", __package__), function)(**options)
+        if command in ("robustness", "adaptation"):
+            print(result.to_string(index=False))
+        if command == "train":
+            print(f"The network is in {result}; now: python -m emotion_helpers predict RECORDING")
+        sys.exit(1 if command == "predict" and result else 0)
+    except (EmotionHelpersError, OSError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        print("stopped; what is finished is kept", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(130)  # not sys.exit: threads that still work would crash the interpreter's end
+    except RuntimeError as error:
+        if "cannot cache function" not in str(error):
+            raise
+        sys.exit(f"{error}: set NUMBA_CACHE_DIR to a folder that can be written")
 
 
 if __name__ == "__main__":

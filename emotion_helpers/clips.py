@@ -1,138 +1,129 @@
-"""Clips: what a file name says, which files count, and the samples of one clip."""
+"""Clips: what a file name says, and the table of all clips below a folder."""
+
 import hashlib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-import librosa
-import numpy as np
+import av
 import pandas as pd
-import soundfile as sf
 from joblib import Parallel, delayed
 
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # RAVDESS codes 01 to 08
+from . import EmotionHelpersError
+from .audio import OPTIONS, is_truncated
+
+# In the order of RAVDESS's codes 01 to 08.
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 CORPORA = ("ravdess", "tess")
-TESS_EMOTIONS = {"neutral": "neutral", "happy": "happy", "sad": "sad", "angry": "angry", "fear": "fearful",
-                 "disgust": "disgust", "ps": "surprised"}  # ps: pleasant surprise
+TESS_EMOTIONS = {emotion: emotion for emotion in ("neutral", "happy", "sad", "angry", "disgust")}
+TESS_EMOTIONS |= {"fear": "fearful", "ps": "surprised"}  # ps: pleasant surprise
 STATEMENTS = ("Kids are talking by the door", "Dogs are sitting by the door")
-MIN_SECONDS = 0.1
+COLUMNS = ["clip_id", "corpus", "speaker", "gender", "emotion", "intensity", "text", "repetition"]
+# Emotion, intensity (neutral is never strong), statement, repetition, actor.
+RAVDESS_NAME = r"03-01-(?!01-02)0([1-8])-0([12])-0([12])-0([12])-(0[1-9]|1[0-9]|2[0-4])"
+TESS_NAME = rf"(?i)(OAF?|YAF)_([a-z]+)_({'|'.join(TESS_EMOTIONS)})"
+REFUSED_NAMES = {  # the first that fits says why
+    r"(?!03-01)[0-9]{2}(-[0-9]{2}){6}": "a song or a video of RAVDESS; here 03-01-... is used",
+    r"[0-9]{2}(-[0-9]{2}){6}": "a code that RAVDESS does not have; rename the file or remove it",
+    r"(?i)(OAF?|YAF)_[a-z]+_[a-z]+": f"TESS has only the emotions {', '.join(TESS_EMOTIONS)}",
+    "(?s).*": "neither a RAVDESS nor a TESS file name",
+}
 
-RAVDESS_NAME = re.compile(r"\d\d(-\d\d){6}")
-TESS_NAME = re.compile(r"(OAF?|YAF)_([a-z]+)_([a-z]+)", re.IGNORECASE)
 
-
-class ClipError(ValueError):
-    """A file that cannot be used; the message names the file and what to do about it."""
+class ClipError(EmotionHelpersError):
+    """A file name that is none of the corpora's, or a folder without clips."""
 
 
 def parse_name(path: str | Path) -> dict:
-    """What a RAVDESS or TESS file name says: clip, corpus, speaker, gender, emotion, intensity, text, repetition.
+    """What a RAVDESS or TESS file name says of its clip: a value for each of COLUMNS.
 
-    Reads the name only, never the folder: mirrors nest, double and rename the folders, the names stay.
-    Raises `ClipError` for songs, videos, unknown codes and names of neither corpus.
-    Codes: Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391; Pichora-Fuller & Dupuis 2020, doi:10.5683/SP2/E8H2MF.
+    The folder does not count: mirrors nest, double and rename folders. Raises `ClipError` for all
+    other names. Codes: Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391; Pichora-Fuller &
+    Dupuis 2020, doi:10.5683/SP2/E8H2MF.
 
     >>> parse_name("03-01-06-01-02-01-12.wav")["emotion"], parse_name("OAF_back_ps.wav")["emotion"]
     ('fearful', 'surprised')
     """
     stem = Path(path).stem
-    if RAVDESS_NAME.fullmatch(stem):
-        modality, channel, emotion, intensity, statement, repetition, actor = map(int, stem.split("-"))
-        if modality != 3:
-            raise ClipError(f"{path}: modality {modality:02} is video; the tutorial uses 03, audio only")
-        if channel != 1:
-            raise ClipError(f"{path}: vocal channel {channel:02} is song; the tutorial uses 01, speech")
-        known = 1 <= emotion <= 8 and intensity in (1, 2) and statement in (1, 2) and repetition in (1, 2)
-        if not known or not 1 <= actor <= 24 or (emotion, intensity) == (1, 2):  # nobody is strongly neutral
-            raise ClipError(f"{path}: a code RAVDESS does not have; is it named by hand? Rename it or take it out")
-        return dict(clip=stem, corpus="ravdess", speaker=f"Actor_{actor:02}", gender=("female", "male")[actor % 2],
-                    emotion=EMOTIONS[emotion - 1], intensity=("normal", "strong")[intensity - 1],
-                    text=STATEMENTS[statement - 1], repetition=repetition)
-    if match := TESS_NAME.fullmatch(stem):
-        speaker, word, emotion = match[1].upper(), match[2].lower(), match[3].lower()
-        if emotion not in TESS_EMOTIONS:
-            raise ClipError(f"{path}: TESS has no emotion '{emotion}', only {', '.join(TESS_EMOTIONS)}; rename the file")
-        # One published file, OA_bite_neutral.wav, lacks the F of the older woman's OAF.
-        return dict(clip=stem, corpus="tess", speaker="OAF" if speaker == "OA" else speaker, gender="female",
-                    emotion=TESS_EMOTIONS[emotion], intensity="normal", text=word, repetition=1)
-    raise ClipError(f"{path}: neither a RAVDESS nor a TESS file name")
+    if ravdess := re.fullmatch(RAVDESS_NAME, stem):
+        emotion, intensity, text, repetition, actor = map(int, ravdess.groups())
+        speaker, gender = f"Actor_{actor:02}", ("female", "male")[actor % 2]
+        intensity = ("normal", "strong")[intensity - 1]
+        rest = (EMOTIONS[emotion - 1], intensity, STATEMENTS[text - 1], repetition)
+        return dict(zip(COLUMNS, (stem, "ravdess", speaker, gender, *rest), strict=True))
+    if tess := re.fullmatch(TESS_NAME, stem):
+        speaker = tess[1][0].upper() + "AF"  # also in OA_bite_neutral.wav
+        rest = (TESS_EMOTIONS[tess[3].lower()], "normal", tess[2].lower(), 1)
+        return dict(zip(COLUMNS, (stem, "tess", speaker, "female", *rest), strict=True))
+    why = next(why for pattern, why in REFUSED_NAMES.items() if re.fullmatch(pattern, stem))
+    raise ClipError(f"{path}: {why}")
 
 
-def refuse_truncated(path: Path) -> None:
-    """Raises `ClipError` for a wav or aiff file that is shorter than its header says: libsndfile reads what is left without a word."""
-    with open(path, "rb") as file:
-        head = file.read(12)
-    order = {b"RIFF": "little", b"FORM": "big"}.get(head[:4])  # wav, aiff
-    if order and path.stat().st_size < int.from_bytes(head[4:8], order) < 2**32 - 1:
-        raise ClipError(f"{path}: the file ends before its header says; copy or download it again")
-
-
-def probe(path: str | Path) -> dict:
-    """Length [s], rate [Hz], channels, container and md5 of an audio file, without decoding it. Raises `ClipError`."""
-    path = Path(path)
-    refuse_truncated(path)
-    with open(path, "rb") as file:
-        md5 = hashlib.file_digest(file, "md5").hexdigest()
+def clip_path(name: str | Path, suffix: str = ".wav") -> Path | None:
+    """CORPUS/speaker/name of a clip's file, whatever folders `name` has; None for all else."""
+    name = Path(str(name).replace("\\", "/")).name
     try:
-        info = sf.info(path)
-    except sf.LibsndfileError as error:
-        raise ClipError(f"{path}: not audio that soundfile can read ({error.error_string}); replace or remove it") from error
-    return dict(seconds=info.duration, rate=info.samplerate, channels=info.channels, container=info.format, md5=md5)
+        clip = parse_name(name)
+    except ClipError:
+        return None
+    path = Path(clip["corpus"].upper(), clip["speaker"], name)
+    return path if path.suffix.lower() == suffix else None
+
+
+def files_below(folder: str | Path) -> Iterator[Path]:
+    """Every file below a folder, sorted, without hidden ones; links are followed, loops end."""
+    seen = {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(folders)}
+        folders[:] = [name for name, path in real.items() if path not in seen]
+        seen.update(real.values())
+        paths = [Path(parent, name) for name in sorted(names) if name[0] != "."]
+        yield from filter(Path.is_file, paths)
+
+
+def describe_clip(path: Path) -> dict:
+    """A clip's row of the table of `find_clips`, or its path and the reason to leave it out."""
+    try:
+        if path.suffix.lower() != ".wav":
+            raise ClipError("not a .wav file")
+        row = parse_name(path.name)
+        if is_truncated(path):
+            raise ClipError("it ends before its header says; copy or download it again")
+        with open(path, "rb") as file, av.open(file, **OPTIONS) as container:
+            stream = container.streams.audio[0]
+            row |= {"seconds": (container.duration or 0) / 1e6, "rate": stream.rate}
+            row |= {"channels": stream.channels, "container": container.format.name.upper()}
+        return row | {"md5": hashlib.md5(path.read_bytes()).hexdigest(), "path": str(path)}
+    except ClipError as error:
+        return {"path": path, "reason": str(error).removeprefix(f"{path.name}: ")}
+    except (av.FFmpegError, OSError, IndexError) as error:
+        reason = getattr(error, "strerror", "no sound in it")
+        return {"path": path, "reason": f"not a recording that can be read ({reason})"}
 
 
 def find_clips(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every RAVDESS and TESS speech clip below `folder`, once, and every other file with the reason it was left out.
+    """Every RAVDESS and TESS speech clip below `folder`, once, and every file that was left out.
 
-    Returns (clips, left_out): `clips` has a row a clip, sorted: clip, corpus, speaker, gender, emotion, intensity, text,
-    repetition, seconds, rate [Hz], channels, container, md5, path; `left_out` has file (relative to `folder`) and reason.
-    Raises `ClipError` if there is no clip at all.
+    Returns (clips, left_out), sorted: of a clip COLUMNS, seconds, rate [Hz], channels, container,
+    md5, path; else file (relative to `folder`) and reason. Raises `ClipError` without a clip.
     """
-    folder = Path(folder)
-    files = sorted((p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")),
-                   key=lambda p: (len(p.parts), p))  # of two copies, keep the one higher up
-
-    def look(path):
-        try:
-            return parse_name(path.name) | probe(path) | dict(path=str(path))
-        except (ClipError, OSError) as error:
-            return dict(path=path, reason=str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: "))
-
-    kept, left_out = {}, []
-    for row in Parallel(n_jobs=-1, prefer="threads")(delayed(look)(p) for p in files if p.suffix.lower() == ".wav"):
-        first = kept.setdefault(row["clip"], row) if "clip" in row else row
-        if first is not row:
-            same = "a second copy of" if first["md5"] == row["md5"] else "another recording under the name of"
-            row["reason"] = f"{same} {Path(first['path']).relative_to(folder)}"
-        if "reason" in row:
-            left_out.append((str(Path(row["path"]).relative_to(folder)), row["reason"]))
-    left_out += [(str(p.relative_to(folder)), "not a .wav file") for p in files if p.suffix.lower() != ".wav"]
-    if not kept:
-        raise ClipError(f"{folder}: no RAVDESS or TESS clip in it ({len(left_out)} other files). Run notebook 01, which "
-                        "fetches them, or set DATA to the folder that holds yours")
-    clips = pd.DataFrame(kept.values()).sort_values(["corpus", "speaker", "clip"], ignore_index=True)
-    return clips, pd.DataFrame(left_out, columns=["file", "reason"])
-
-
-def refuse_not_numbers(path: Path, samples: np.ndarray) -> None:
-    """Raises `ClipError` for samples among which are NaN or infinite ones."""
-    if wrong := np.sum(~np.isfinite(samples)):
-        raise ClipError(f"{path}: {wrong} samples are not numbers (NaN or infinite); export it again")
-
-
-def read_clip(path: str | Path, sample_rate: int) -> np.ndarray:
-    """Samples of one clip: mono float32, shape (n,), at `sample_rate` [Hz], full scale 1.
-
-    Channels are averaged. Raises `ClipError` for a file that is not audio, truncated, shorter than 0.1 s, silent, or
-    with samples that are not numbers.
-    """
-    probe(path)
-    try:
-        samples, rate = sf.read(path, dtype="float32", always_2d=True)
-    except sf.LibsndfileError as error:
-        raise ClipError(f"{path}: its sound cannot be decoded ({error.error_string}); copy or download it again") from error
-    mono = samples.mean(axis=1)
-    if len(mono) < MIN_SECONDS * rate:
-        raise ClipError(f"{path}: only {1000 * len(mono) / rate:.0f} ms of sound; at least {MIN_SECONDS} s is needed")
-    refuse_not_numbers(path, mono)
-    if np.abs(mono).max() < 1e-4:
-        raise ClipError(f"{path}: silent (peak below -80 dB); check the recording")
-    return librosa.resample(mono, orig_sr=rate, target_sr=sample_rate)
+    # Of two copies the one higher up is kept.
+    files = sorted(files_below(folder), key=lambda path: (len(path.parts), path))
+    clips, left_out = {}, []
+    for row in Parallel(n_jobs=-1, prefer="threads")(map(delayed(describe_clip), files)):
+        reason = row.get("reason")
+        if not reason and (first := clips.setdefault(row["clip_id"], row)) is not row:
+            same = first["md5"] == row["md5"]
+            reason = "a second copy of " if same else "another recording under the name of "
+            reason += os.path.relpath(first["path"], folder)
+        if reason:
+            left_out.append((os.path.relpath(row["path"], folder), reason))
+    left_out = pd.DataFrame(left_out, columns=["file", "reason"])
+    if not clips:
+        commonest = left_out.reason.value_counts().head(3).items()
+        why = "; ".join(f"{count} files: {reason}" for reason, count in commonest)
+        advice = "run notebook 01, or set DATA to the folder of your clips"
+        raise ClipError(f"{folder}: no speech clip in it ({why or 'no file at all'}); {advice}")
+    order = ["corpus", "speaker", "clip_id"]
+    return pd.DataFrame(clips.values()).sort_values(order, ignore_index=True), left_out

@@ -1,104 +1,114 @@
-"""For the notebooks: how each begins, how a clip is played, and how all of them are run in order."""
-import os
+"""For the notebooks: how each begins, how a clip is played, and how all of them are run."""
+
 import re
-import time
+import sys
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 from IPython.display import HTML, Audio, Markdown, display
-from matplotlib_inline.backend_inline import set_matplotlib_formats
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
-from nbconvert import HTMLExporter
+from jupyter_client import AsyncKernelManager, kernelspec
 
-from .corpora import ROOT, results_folder
-from .recordings import mono_blocks, pieces
+from . import EmotionHelpersError, corpora, write_text
+from .audio import read_recording
 
-SYNTHETIC = ("**Synthetic demo voices.** Nobody speaks in these clips: a program made them. Every figure and number below says that "
-             "the code works, and nothing about people.")
-PLAYER = "(run this cell to hear the clip)"
-NUMBERED = "[0-9][0-9]-*.ipynb"
+SYNTHETIC = """> **Synthetic demo voices.** Nobody speaks in these clips: a program made them.
+Every figure and number below says that the code works, and nothing about people."""
+SILENT = "(run this cell to hear the clip)"
+INJECTED = "injected-parameters"  # papermill's tag
+RATE = 24_000  # Hz, of players
 
 
 def begin(corpus: str) -> None:
-    """First call of every notebook: says which device was found, and warns where the voices are synthetic."""
-    os.environ.setdefault("TORCH_HOME", str(ROOT / "models" / "torch"))  # ImageNet weights lie beside our own
-    from .device import find_device  # not above: reading the notebooks' names needs no torch
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 75})  # spectrograms as PNG make notebooks of megabytes
-    print(f"Device: {find_device()[1]}")
+    """First call of a notebook: style of figures, device, a warning where voices are synthetic."""
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    from .models import describe_device  # not above: to run the notebooks needs no torch
+    from .plots import set_style
+
+    set_style()
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 75})  # as PNG: notebooks of megabytes
+    print(f"Device: {describe_device()}")
     if corpus == "demo":
-        display(Markdown(f"> {SYNTHETIC}"))
+        display(Markdown(SYNTHETIC))
 
 
 def play(path: str | Path, note: str = "") -> None:
-    """Show a player for one clip (of a long recording: its first minute), with a line of text before it."""
-    audio = Audio(next(pieces(mono_blocks(path, 24_000), [(0, 60 * 24_000)])), rate=24_000)
-    display(HTML(f"<div>{note} {audio._repr_html_()}</div>"))
+    """Show a player for one clip (of a long recording: its first minute), after a line of text."""
+    player = Audio(read_recording(path, RATE).samples[: 60 * RATE], rate=RATE)
+    display(HTML(f"<div>{note} {player._repr_html_()}</div>"))
 
 
 def needs(path: str | Path, notebook: str) -> Path:
-    """`path` if it exists; otherwise FileNotFoundError that names the notebook to run first."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{path} is not there yet: run notebook {notebook} first, with the same CORPUS")
-    return Path(path)
+    """`path` if it exists; otherwise an error that names the notebook to run first."""
+    if Path(path).exists():
+        return Path(path)
+    raise EmotionHelpersError(f"{path} is missing: run notebook {notebook} first, same CORPUS")
 
 
-def run_notebook(path: Path, corpus: str, **parameters) -> nbformat.NotebookNode:
-    """Run one notebook top to bottom in a fresh kernel, telling which cell it is in; returns it with its outputs.
+class ThisPython(AsyncKernelManager):
+    """Starts kernels of the Python that runs this, whichever is installed as "python3"."""
 
-    Its CORPUS is set to `corpus`, and other `parameters` after it: what a reader would type into the parameters cell.
+    @property
+    def kernel_spec(self):
+        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return kernelspec.KernelSpec(argv=[*launch, "--IPKernelApp.log_level=ERROR"])
+
+
+def run_notebook(path: Path, output: Path, corpus: str, **parameters):
+    """Run a notebook in a new kernel with these parameters; write and return it with its outputs.
+
+    Raises `EmotionHelpersError` with the error of the cell that fails, and then writes nothing.
     """
-    notebook = nbformat.read(path, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    cell = next(cell for cell in code if "parameters" in cell.metadata.get("tags", []))
-    cell.source = re.sub(r'^CORPUS = "\w+"', f'CORPUS = "{corpus}"', cell.source, count=1, flags=re.MULTILINE)
-    cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    import nbformat  # not above: where cells run (Colab) these need not be installed
+    import papermill
+    from nbclient.exceptions import DeadKernelError
 
-    def tell(cell, cell_index):
-        if cell.cell_type == "code":
-            first = cell.source.strip().split("\n")[0][:60]
-            print(f"{time.strftime('%H:%M:%S')}  {path.stem}  cell {code.index(cell) + 1} of {len(code)}: {first}", flush=True)
-
-    NotebookClient(notebook, timeout=None, kernel_name="python3", coalesce_streams=True, on_cell_start=tell,
-                   extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else a line about TCP for every notebook
-                   resources={"metadata": {"path": str(path.parent)}}).execute()
+    if corpus != "real":  # which is what the notebooks say themselves
+        parameters["CORPUS"] = corpus
+    options = {"kernel_name": "python3", "language": "python", "kernel_manager_class": ThisPython}
+    options |= {"cwd": path.parent, "progress_bar": {"desc": path.stem}, "coalesce_streams": True}
+    options |= {"iopub_timeout": 60}  # seconds: on a busy machine outputs come late
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        notebook = papermill.execute_notebook(notebook, None, parameters, **options)
+    except (papermill.PapermillExecutionError, DeadKernelError) as error:
+        reason = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else error
+        again = "What is finished is kept; run the same command again."
+        raise EmotionHelpersError(f"{path.name} stopped: {reason}\n{again}") from error
+    for part in (notebook, *notebook.cells):
+        del part.metadata["papermill"]  # times, and the notebook once more
+    write_text(output, nbformat.writes(notebook))
     return notebook
 
 
-def without_players(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take the sound out of the outputs: the recordings may be heard by whoever downloads them, not redistributed."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if "<audio" in (page := output.get("data", {}).get("text/html", "")):
-                output.data = {"text/plain": re.sub(r"<audio.*</audio>|<[^>]*>", "", page, flags=re.DOTALL).strip() + f" {PLAYER}"}
-    return notebook
+def run_tutorial(corpus: str = "demo", folder: Path | None = None, in_place: bool = False) -> None:
+    """Run all notebooks in order; leave executed copies and a page in notebooks/executed/<corpus>.
 
-
-def run_tutorial(corpus: str = "demo", folder: Path = ROOT / "notebooks", in_place: bool = False) -> None:
-    """Run all numbered notebooks in order; leaves executed copies and one HTML page in notebooks/executed/<corpus>.
-
-    `in_place` writes the outputs into the notebooks themselves too, without the players. Raises SystemExit with the
-    error of the first cell that failed.
+    `in_place` writes the outputs into the notebooks too, but no sound: it may not be passed on.
     """
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    folder = Path(folder or corpora.ROOT / "notebooks")
+    paths = sorted(folder.glob("[0-9][0-9]-*.ipynb"))
+    if not paths:
+        raise EmotionHelpersError(f"no notebooks in {folder}: run this in a clone of the project")
     executed = folder / "executed" / corpus
     executed.mkdir(parents=True, exist_ok=True)
-    began, together = time.time(), nbformat.v4.new_notebook()
-    for path in sorted(folder.glob(NUMBERED)):
-        try:
-            notebook = run_notebook(path, corpus)
-        except CellExecutionError as error:
-            raise SystemExit(f"{path.name} stopped: {error.ename}: {error.evalue}\nWhat is finished is kept; run the same command again.") from None
-        nbformat.write(notebook, executed / path.name)
+    title = f"Emotions in a voice ({corpus})"
+    together = nbformat.v4.new_notebook(metadata={"title": title})
+    for path in paths:
+        notebook = run_notebook(path, executed / path.name, corpus)
         together.cells += notebook.cells
         if in_place:
-            nbformat.write(without_players(notebook), path)
-    page, _ = HTMLExporter().from_notebook_node(together, resources={"metadata": {"name": f"Emotions in a voice ({corpus})"}})
-    (executed / "tutorial.html").write_text(page, encoding="utf-8")
-    results = pd.read_csv(results_folder(corpus) / "tutorial.csv").query("run == 'ours' and corpus == 'all'")
-    print(f"\n{len(list(executed.glob(NUMBERED)))} notebooks in {(time.time() - began) / 60:.1f} minutes. Open {executed / 'tutorial.html'}")
-    for row in results.itertuples():
-        print(f"Accuracy at {row.picture_px} px: {row.accuracy:.1f} % of {row.clips} validation clips"
-              + (" (synthetic voices: this says that it works, no more)" if corpus == "demo" else ""))
+            notebook.cells = [c for c in notebook.cells if INJECTED not in c.metadata["tags"]]
+            text = nbformat.writes(notebook)
+            write_text(path, re.sub("<audio.*?</audio>", SILENT, text, flags=re.DOTALL))
+    page = executed / "tutorial.html"
+    write_text(page, HTMLExporter().from_notebook_node(together)[0])
+    print(f"\n{len(paths)} notebooks have run. Open {page}")
+    results = pd.read_csv(corpora.results_folder(corpus) / "tutorial.csv")
+    for row in results.query("run == 'ours' and corpus == 'all'").itertuples():
+        print(f"Accuracy at {row.picture_px} px: {row.accuracy:.1f} % of {row.clips} clips")
     if corpus == "demo":
-        print("On the real voices: make tutorial CORPUS=real (downloads RAVDESS and TESS, trains for hours on a laptop's CPU)")
+        print("Synthetic voices: this says that it works, no more. Now: make tutorial CORPUS=real")

@@ -1,7 +1,10 @@
-"""Pictures: one clip becomes one mel spectrogram picture, all clips become eight folders of them."""
+"""Pictures: one clip becomes one mel spectrogram picture, all clips become eight folders."""
+
 import errno
 import json
 import os
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,162 +12,212 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pandas as pd
+import scipy.fft
 from joblib import Parallel, delayed
-from PIL import Image, PngImagePlugin
+from PIL import Image
+from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from .clips import EMOTIONS, ClipError, read_clip
+from . import EmotionHelpersError, atomic_write, config_hash, write_text
+from .audio import high_pass, read_audio
+from .clips import EMOTIONS, clip_path
 
 
 @dataclass(frozen=True)
-class PictureSettings:
+class SpectrogramSettings:
     """How sound becomes a picture. The defaults give 432 x 288 pixels: 3.0 s by 288 mel bands."""
+
     sample_rate: int = 22_050  # Hz
     n_fft: int = 4096  # points: 5.4 Hz from one frequency to the next
-    win_lengths: tuple[int, int, int] = (512, 1024, 2048)  # samples (23, 46, 93 ms), one for each of red, green, blue
+    win_lengths: tuple[int, int, int] = (512, 1024, 2048)  # samples, for red, green, blue
     hop_length: int = 153  # samples: 6.9 ms from one column to the next
     width: int = 432  # columns
     n_mels: int = 288  # rows
     fmin: float = 40.0  # Hz, the lowest row
     fmax: float = 11_025.0  # Hz, the highest row
     top_db: float = 80.0  # dB from white down to black
-    trim_db: float = 35.0  # what is quieter than this below the loudest moment, at either end, is cut off
+    trim_db: float = 35.0  # what is this much quieter than the loudest moment is cut off both ends
 
     def __post_init__(self):
-        object.__setattr__(self, "win_lengths", tuple(self.win_lengths))  # settings read from JSON hold a list
+        try:
+            object.__setattr__(self, "win_lengths", tuple(self.win_lengths))  # JSON has lists
+            for name in ("fmin", "fmax", "top_db", "trim_db"):  # 80 and 80.0 are one setting
+                object.__setattr__(self, name, float(getattr(self, name)))
+            counts = (self.sample_rate, self.n_fft, *self.win_lengths, self.hop_length)
+            counts += (self.width, self.n_mels)
+            possible = all(type(count) is int and 1 <= count <= 2**18 for count in counts)
+            possible &= max(self.width, self.n_mels) <= 4096 and len(self.win_lengths) == 3
+            possible &= max(self.win_lengths) <= self.n_fft and 0 < self.top_db <= 200
+            possible &= 0 < self.trim_db <= 200
+            possible &= 0 < self.fmin < self.fmax <= self.sample_rate / 2
+        except (TypeError, ValueError):  # something that is no number
+            possible = False
+        if not possible:
+            raise EmotionHelpersError(f"{self}: such settings cannot be")
 
     @property
     def seconds(self) -> float:
         """Time from the first column's centre to the last one's [s]."""
         return (self.width - 1) * self.hop_length / self.sample_rate
 
+    @property
+    def name(self) -> str:
+        """What a folder of such pictures adds to its name: nothing for the defaults."""
+        return "" if self == SpectrogramSettings() else config_hash(asdict(self))
+
 
 @lru_cache(maxsize=8)
-def mel_filters(settings: PictureSettings) -> np.ndarray:
-    """Triangles that sum Fourier power into mel bands (Slaney's scale and norm), shape (n_mels, 1 + n_fft // 2)."""
-    return librosa.filters.mel(sr=settings.sample_rate, n_fft=settings.n_fft, n_mels=settings.n_mels,
-                               fmin=settings.fmin, fmax=settings.fmax)
+def mel_filters(settings: SpectrogramSettings) -> csr_matrix:
+    """Triangles that sum power into mel bands, shape (n_mels, 1 + n_fft // 2), nearly all zeros."""
+    shape = {"sr": settings.sample_rate, "n_fft": settings.n_fft, "n_mels": settings.n_mels}
+    return csr_matrix(librosa.filters.mel(fmin=settings.fmin, fmax=settings.fmax, **shape))
 
 
-def centre_voice(samples: np.ndarray, settings: PictureSettings) -> np.ndarray:
-    """Cut the silence off both ends and centre the rest in `settings.seconds`, padded with zeros or cropped; (n,)."""
+def centre_voice(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarray:
+    """Cut silence off both ends, centre the rest in `settings.seconds`, padded or cropped; (n,).
+
+    What lies below `fmin` is filtered out first, and the gain is evened out in powers of two.
+    """
+    offset = np.abs(samples).max()
+    samples = high_pass(samples, settings.sample_rate, settings.fmin)
+    loudest = np.abs(samples).max()
+    if loudest <= 1e-7 * offset:  # less than rounding leaves of it
+        return np.zeros((settings.width - 1) * settings.hop_length, np.float32)
+    samples = samples / 2.0 ** np.floor(np.log2(loudest))  # rounds nothing
     voice, _ = librosa.effects.trim(samples, top_db=settings.trim_db)
     size = (settings.width - 1) * settings.hop_length
-    if len(voice) > size:
-        start = (len(voice) - size) // 2
-        return voice[start:start + size]
-    return librosa.util.pad_center(voice, size=size)
+    start = max(0, len(voice) - size) // 2
+    return librosa.util.pad_center(voice[start : start + size], size=size)
 
 
-def mel_decibels(samples: np.ndarray, win_length: int, settings: PictureSettings) -> np.ndarray:
-    """Mel spectrogram in dB below its loudest point, shape (n_mels, frames), from -top_db to 0."""
-    spectrum = librosa.stft(samples, n_fft=settings.n_fft, hop_length=settings.hop_length, win_length=win_length)
-    return librosa.power_to_db(mel_filters(settings) @ np.abs(spectrum)**2, ref=np.max, top_db=settings.top_db)
+def mel_decibels(voice: np.ndarray, win_length: int, settings: SpectrogramSettings) -> np.ndarray:
+    """Mel spectrogram in dB below its loudest point, shape (n_mels, frames), -top_db to 0.
+
+    What `librosa.feature.melspectrogram` and `power_to_db` give, in less time: frames are as long
+    as the window, those of nothing but zeros are left out, and the rest are taken in parts that fit
+    into a processor's cache. Silence, whose loudest point is silent, is -top_db.
+    """
+    before = settings.n_fft // 2 - (settings.n_fft - win_length) // 2
+    padded = np.pad(voice, (before, win_length - before))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, win_length)[:: settings.hop_length]
+    active = np.flatnonzero(frames.any(axis=1))
+    window = librosa.filters.get_window("hann", win_length).astype(voice.dtype)
+    power = np.zeros((settings.n_mels, len(frames)), voice.dtype)
+    for part in np.array_split(active, 1 + len(active) // 48):
+        spectrum = scipy.fft.rfft(frames[part] * window, n=settings.n_fft)
+        power[:, part] = mel_filters(settings) @ (spectrum.real**2 + spectrum.imag**2).T
+    decibels = librosa.power_to_db(power, ref=np.max, top_db=settings.top_db)
+    return decibels if power.any() else np.full_like(power, -settings.top_db)
 
 
-def as_pixels(decibels: np.ndarray, settings: PictureSettings) -> np.ndarray:
-    """Decibels from -top_db (black, 0) to 0 (white, 255), low frequencies first, as uint8 with high frequencies on top."""
+def to_pixels(decibels: np.ndarray, settings: SpectrogramSettings) -> np.ndarray:
+    """Decibels, -top_db (black, 0) to 0 (white, 255), as uint8 with high frequencies on top."""
     return np.round(255 * (1 + decibels[::-1] / settings.top_db)).astype(np.uint8)
 
 
-def mel_picture(samples: np.ndarray, settings: PictureSettings = PictureSettings()) -> np.ndarray:
-    """Picture of one clip: uint8, shape (n_mels, width, 3), high frequencies on top, one window length a colour."""
-    if loudest := np.abs(samples).max(initial=0):  # the picture must not depend on gain, but power_to_db has a floor
-        samples = samples / 2.0**np.floor(np.log2(loudest))  # a power of two moves no bit of the samples' fractions
+def mel_picture(samples: np.ndarray, settings=SpectrogramSettings()) -> np.ndarray:
+    """Picture of one clip: uint8, (n_mels, width, 3), high frequencies on top, a window per colour.
+
+    `samples`: mono, shape (n,), at `settings.sample_rate`. Silence is black. Raises
+    `EmotionHelpersError` for samples of another shape, none at all, or some that are no numbers.
+    """
+    samples = np.asarray(samples, np.float32)
+    if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
+        what = f"shape {samples.shape}, {np.sum(~np.isfinite(samples))} of them NaN or infinite"
+        raise EmotionHelpersError(f"a picture needs mono samples, all of them numbers, not {what}")
     voice = centre_voice(samples, settings)
-    decibels = np.stack([mel_decibels(voice, win_length, settings) for win_length in settings.win_lengths], axis=-1)
-    return as_pixels(decibels, settings)
+    decibels = [mel_decibels(voice, win_length, settings) for win_length in settings.win_lengths]
+    return to_pixels(np.stack(decibels, axis=-1), settings)
 
 
-def squeezed(picture: str | Path | np.ndarray, px: int, width: int | None = None) -> Image.Image:
-    """The whole of a picture (a file or a `mel_picture`) in px x px pixels, or width x px: what the network gets to see."""
+def resize(picture: str | Path | np.ndarray, height: int, width: int) -> Image.Image:
+    """All of a picture (a file or an array) in height x width pixels: what the network sees."""
     image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else Image.open(picture)
-    return image.convert("RGB").resize((width or px, px), Image.Resampling.BILINEAR)
+    return image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
 
 
-def picture_key(md5: str, settings: PictureSettings) -> str:
-    """What a picture was made from; stands inside its PNG file, so that a picture can tell whether it is current."""
-    return json.dumps({"clip_md5": md5, **asdict(settings)})
-
-
-def made_with(picture: Path) -> dict:
-    """What the `picture_key` inside a PNG file says; empty if there is no such file, or it is not one of ours."""
+def render_clip(row: dict, folder: Path, settings: SpectrogramSettings) -> tuple[str, str, str]:
+    """Write one clip's picture unless it is current; (clip_id, made | kept | failed, reason)."""
+    target = folder / row["emotion"] / f"{row['clip_id']}.png"
     try:
-        with Image.open(picture) as image:
-            return json.loads(image.info["emotion_helpers"])
-    except (OSError, SyntaxError, KeyError, ValueError):
-        return {}
+        changed = os.stat(row["path"]).st_mtime_ns  # a picture has its clip's time of change
+        with suppress(FileNotFoundError):
+            if target.stat().st_mtime_ns == changed:
+                return row["clip_id"], "kept", ""
+        picture = mel_picture(read_audio(row["path"], settings.sample_rate), settings)
+    except (EmotionHelpersError, OSError) as error:
+        target.unlink(missing_ok=True)
+        return row["clip_id"], "failed", str(error)
+    with atomic_write(target) as partial:  # 3: runs of equal bytes, quicker and smaller
+        Image.fromarray(picture).save(partial, format="PNG", compress_level=1, compress_type=3)
+        os.utime(partial, ns=(changed, changed))
+    return row["clip_id"], "made", ""
 
 
-def render_one(row: dict, folder: Path, settings: PictureSettings) -> tuple[str, str, str]:
-    """Write one clip's picture unless it is there already; (clip, "made" | "kept" | "failed", reason)."""
-    target, key = folder / row["emotion"] / f"{row['clip']}.png", picture_key(row["md5"], settings)
-    if made_with(target) == json.loads(key):
-        return row["clip"], "kept", ""
+def read_settings(folder: Path) -> SpectrogramSettings | None:
+    """The settings that the pictures in a folder were made with; None if it does not say."""
     try:
-        picture = mel_picture(read_clip(row["path"], settings.sample_rate), settings)
-    except (ClipError, OSError) as error:  # OSError: the clip is gone, or cannot be read
-        return row["clip"], "failed", str(error)
-    text = PngImagePlugin.PngInfo()
-    text.add_text("emotion_helpers", key)
-    partial = target.with_suffix(f".{os.getpid()}.part")
-    try:
-        Image.fromarray(picture).save(partial, format="PNG", pnginfo=text, compress_level=4)
-        os.replace(partial, target)  # either the whole picture or none
-    finally:
-        partial.unlink(missing_ok=True)
-    return row["clip"], "made", ""
+        return SpectrogramSettings(**json.loads((folder / "settings.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError, EmotionHelpersError):
+        return None
 
 
-def render(clips: pd.DataFrame, folder: str | Path, settings: PictureSettings = PictureSettings(),
-           n_jobs: int = -1) -> pd.DataFrame:
-    """Make `folder` hold exactly the pictures of `clips`, as `<emotion>/<clip>.png`, on `n_jobs` cores (-1: all).
+def tidy(folder: Path, wanted: set[Path], settings: SpectrogramSettings) -> list[Path]:
+    """Make the eight folders, delete what is out of date; returns deleted pictures not `wanted`."""
+    for emotion in EMOTIONS:
+        (folder / emotion).mkdir(parents=True, exist_ok=True)
+    pictures = {path for path in folder.glob("*/*") if clip_path(path, ".png")}
+    current = read_settings(folder) == settings
+    for path in pictures - wanted if current else pictures:
+        path.unlink(missing_ok=True)
+    for path in folder.glob("*/*.part"):
+        with suppress(FileNotFoundError):  # another program that renders has just finished it
+            if time.time() - path.stat().st_mtime > 60:  # killed
+                path.unlink()
+    if not current:  # only now: pictures of old settings must never pass for new ones
+        write_text(folder / "settings.json", json.dumps(asdict(settings), indent=1))
+    return sorted(pictures - wanted)
 
-    What is current is kept, so a second call does nothing and an interrupted one continues; pictures of other settings
-    or changed clips are made again, pictures of clips no longer in the table are removed. Returns a table with clip,
-    status ("made", "kept", "failed" or "removed") and reason. One bad clip does not stop the rest.
-    Raises OSError if the disk is full or the folder cannot be written; what was finished stays.
+
+def render(clips: pd.DataFrame, folder, settings=SpectrogramSettings(), n_jobs=-1) -> pd.DataFrame:
+    """Make `folder` hold exactly the pictures of `clips`, as <emotion>/<clip_id>.png.
+
+    Uses `n_jobs` cores (-1: all). What is current is kept: a second call does nothing, one that was
+    interrupted goes on. Pictures of other settings or changed clips are made again, those of clips
+    not in the table are deleted. Returns a row per clip: clip_id, status (made, kept, failed or
+    removed), reason; one bad clip does not stop the rest. Raises `EmotionHelpersError` if the
+    folder cannot be written.
     """
     folder, rows = Path(folder), clips.to_dict("records")
-    wanted = {folder / row["emotion"] / f"{row['clip']}.png" for row in rows}
+    wanted = {folder / row["emotion"] / f"{row['clip_id']}.png" for row in rows}
     try:
-        for emotion in EMOTIONS:
-            (folder / emotion).mkdir(parents=True, exist_ok=True)
-        stale = [p for p in folder.glob("*/*") if p.suffix == ".part" or p not in wanted and made_with(p)]
-        for path in stale:
-            path.unlink()
-        # librosa's compiled parts are made here, once: workers that each compile and store them crash the next process
-        # that loads them (https://github.com/numba/numba/issues/10128)
-        mel_picture(np.zeros(settings.sample_rate, np.float32), settings)
-        jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=16)(
-            delayed(render_one)(row, folder, settings) for row in rows)
-        done = list(tqdm(jobs, total=len(rows), desc="pictures", unit="clip", mininterval=1))
+        stale = tidy(folder, wanted, settings)
+        # librosa's compiled parts are made here, once: workers that compile and store them at the
+        # same time crash the next process that loads them (numba/numba issue 10128).
+        mel_picture(np.ones(settings.sample_rate), settings)
+        jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=16)
+        made = jobs(delayed(render_clip)(row, folder, settings) for row in rows)
+        report = list(tqdm(made, total=len(rows), desc="pictures", unit="clip", mininterval=1))
     except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise OSError(error.errno, f"cannot write pictures to {folder}: {what}. Make room or choose another folder, then "
-                                   "run again: finished pictures are kept") from error
-    report = pd.DataFrame(done, columns=["clip", "status", "reason"]).sort_values("clip", ignore_index=True)
-    for clip in report.loc[report.status == "failed", "clip"]:
-        for old in folder.glob(f"*/{clip}.png"):
-            old.unlink()
-    removed = pd.DataFrame([(p.stem, "removed", "not in the table of clips") for p in stale if p.suffix == ".png"],
-                           columns=report.columns)
-    return pd.concat([report, removed], ignore_index=True)
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+        raise EmotionHelpersError(
+            f"cannot write pictures to {folder}: {reason}. Make room or choose another folder, "
+            "then run again: finished pictures are kept"
+        ) from error
+    report += [(path.stem, "removed", "not in the table of clips") for path in stale]
+    table = pd.DataFrame(report, columns=["clip_id", "status", "reason"])
+    return table.sort_values("clip_id", ignore_index=True)
 
 
-def picture_files(folder: str | Path, settings: PictureSettings = PictureSettings()) -> list[Path]:
-    """All pictures in `folder`, sorted by name, so that every machine sees them in one order.
-
-    Raises FileNotFoundError if there are none and ValueError if one was made with other settings.
-    """
-    files = sorted(Path(folder).glob("*/*.png"), key=lambda p: p.name)
+def picture_files(folder: str | Path, settings=SpectrogramSettings()) -> list[Path]:
+    """All pictures in `folder`, sorted by name. Raises `EmotionHelpersError` if there are none, if
+    they were made with other settings, or if one is not of a clip."""
+    files = [path for path in Path(folder).glob("*/*.png") if path.name[0] != "."]
     if not files:
-        raise FileNotFoundError(f"no pictures in {folder}: run notebook 03 first, it renders them")
-    expected = json.loads(picture_key("", settings))
-    for file in files:
-        if not (made := made_with(file)):
-            raise ValueError(f"{file} is not a picture that notebook 03 made: move it out of the emotion folders")
-        if other := [f"{k} {made.get(k)} instead of {v}" for k, v in expected.items()
-                     if k != "clip_md5" and made.get(k) != v]:
-            raise ValueError(f"{file} was made with other settings ({'; '.join(other)}): run notebook 03 again")
-    return files
+        raise EmotionHelpersError(f"no pictures in {folder}: run notebook 03, it renders them")
+    if (made := read_settings(Path(folder))) != settings:
+        problem = f"its pictures were made with {made}, not {settings}"
+        raise EmotionHelpersError(f"{folder}: {problem}: run notebook 03 again")
+    if strange := [path for path in files if not clip_path(path, ".png")]:
+        raise EmotionHelpersError(f"{strange[0]} is not of notebook 03: move it elsewhere")
+    return sorted(files, key=lambda path: path.name)

@@ -1,11 +1,12 @@
-"""Small things that several test files need. No test reads the real corpora or leaves this machine."""
+"""What several test files need. No test reads the real corpora or leaves this machine."""
+
+import gc
+import signal
 import socket
 
 import numpy as np
 import pytest
 import soundfile as sf
-
-from emotion_helpers.demo import make_demo
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +15,8 @@ def this_machine_only(monkeypatch):
     connect = socket.socket.connect
 
     def connect_here(self, address):
-        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1"):
+        families = (socket.AF_INET, socket.AF_INET6)
+        if self.family in families and address[0] not in ("127.0.0.1", "::1"):
             raise OSError(f"a test tried to reach {address[0]}")
         return connect(self, address)
 
@@ -24,36 +26,111 @@ def this_machine_only(monkeypatch):
 
 @pytest.fixture
 def tone():
-    """A function that writes a sine as a wav file: tone(path, hertz, seconds, rate, channels); returns the path."""
-    def write(path, hertz=440, seconds=0.5, rate=8_000, channels=1, **format):
+    """A function that writes a sine: tone(path, hertz, seconds, rate, channels) -> path."""
+
+    def write(path, hertz=440, seconds=0.5, rate=8_000, channels=1, **container):
         path.parent.mkdir(parents=True, exist_ok=True)
         samples = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
-        sf.write(path, np.stack([samples] * channels, axis=1), rate, **format)
+        sf.write(path, np.stack([samples] * channels, axis=1), rate, **container)
         return path
+
     return write
 
 
-@pytest.fixture(scope="session")
-def demo_corpus(tmp_path_factory):
-    """The whole demo corpus, made once."""
-    return make_demo(tmp_path_factory.mktemp("data") / "demo")
+SMALL = {
+    "sample_rate": 8_000,
+    "n_fft": 512,
+    "win_lengths": (128, 256, 512),
+    "hop_length": 250,
+    "width": 32,
+    "n_mels": 32,
+    "fmax": 4_000.0,
+}
 
 
 @pytest.fixture(scope="session")
-def demo_network(demo_corpus, tmp_path_factory):
-    """Folder of the small network that `train --corpus demo` makes, trained once."""
-    from emotion_helpers import experiments  # not above: most tests need no torch
-    root = tmp_path_factory.mktemp("root")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(experiments, "ROOT", root)
-        patched.setattr(experiments, "get_corpora", lambda corpus, data: demo_corpus)
-        patched.setattr(experiments, "results_folder", lambda corpus: root)
-        folder = experiments.train_final("demo")
+def small():
+    """Settings for pictures of 32 x 32 pixels that are made in a millisecond."""
+    from emotion_helpers.pictures import SpectrogramSettings
+
+    return SpectrogramSettings(**SMALL)
+
+
+@pytest.fixture(scope="session")
+def demo_clips(tmp_path_factory):
+    """Forty-odd demo voices: eight actors, two of each fold of EmoBox from 1 to 4, six emotions."""
+    from emotion_helpers.clips import EMOTIONS, find_clips
+    from emotion_helpers.demo import write_demo_clip
+
+    folder = tmp_path_factory.mktemp("voices")
+    for actor in (1, 11, 4, 10, 8, 9, 3, 5):
+        for emotion in range(1, 7):
+            name = f"03-01-{emotion:02}-01-01-01-{actor:02}.wav"
+            write_demo_clip(folder, f"RAVDESS/Actor_{actor:02}/{name}", 0)
+    clips, _ = find_clips(folder)
+    assert set(clips.emotion) == set(EMOTIONS[:6])
+    return clips
+
+
+@pytest.fixture(scope="session")
+def demo_pictures(demo_clips, small, tmp_path_factory):
+    """The folder with the small pictures of `demo_clips`."""
+    from emotion_helpers.pictures import render
+
+    folder = tmp_path_factory.mktemp("pictures")
+    render(demo_clips, folder, small, n_jobs=1)
     return folder
 
 
 @pytest.fixture(scope="session")
-def network(demo_network):
-    """The same network, loaded, and its settings."""
-    from emotion_helpers.training import load_model
-    return load_model(demo_network)
+def network():
+    """What users get, untrained: the robust recipe, the default pictures, a temperature."""
+    import torch
+
+    from emotion_helpers.models import RECIPES, Network, build_network
+    from emotion_helpers.pictures import SpectrogramSettings
+
+    torch.manual_seed(0)
+    model = build_network().eval()
+    info = {"temperature": 1.5, "corpus": "demo", "unseen_speakers": ["Actor_01"]}
+    return Network(model, SpectrogramSettings(), RECIPES["robust"], info)
+
+
+@pytest.fixture(scope="session")
+def network_folder(network, tmp_path_factory):
+    """The same on disk."""
+    from emotion_helpers.models import save_model
+
+    folder = tmp_path_factory.mktemp("model")
+    return save_model(folder, network.model, network.settings, network.recipe, **network.info)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_core():
+    """No GPU, whose sums differ from run to run, and no threads, which wait for each other.
+
+    Ctrl-C reaches the tests of it also where the shell that started them ignores it.
+    """
+    import torch
+    from fastai.torch_core import default_device
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    default_device(False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+    default_device(None)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tidy_memory():
+    """Learners refer to themselves: hundreds of megabytes that would wait to be collected."""
+    yield
+    gc.collect()
+
+
+def pytest_collection_modifyitems(items):
+    """The notebooks first: their kernels need memory, and this process has little yet."""
+    items.sort(key=lambda item: "test_notebooks" not in item.nodeid)

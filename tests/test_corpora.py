@@ -1,36 +1,46 @@
-"""Where the clips come from. A server on this machine stands for Zenodo, Dataverse and the mirror."""
+"""Where the clips come from. A server on this machine stands for those of the corpora."""
+
 import hashlib
 import io
+import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
+import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile as sf
 
-from emotion_helpers import corpora
+from emotion_helpers import EmotionHelpersError, corpora
 from emotion_helpers.clips import find_clips
 from emotion_helpers.corpora import CorpusError, get_corpora, unpack
 
 RAVDESS = ["03-01-01-01-01-01-01.wav", "03-01-06-02-02-01-12.wav", "03-01-08-01-01-02-12.wav"]
 TESS = ["OAF_back_fear.wav", "OA_bite_neutral.wav", "YAF_back_sad.wav", "YAF_youth_ps.wav"]
-LIST, ALL, ONE = "/api/datasets/:persistentId/", "/api/access/dataset/:persistentId/", "/api/access/datafile/"
-ZENODO, MIRROR = "/records/1/Audio_Speech_Actors_01-24.zip", "/TESS_Toronto_emotional_speech_set.zip"
+ZENODO = "/records/1/Audio_Speech_Actors_01-24.zip"
+MIRROR = "/TESS_Toronto_emotional_speech_set.zip"
+LIST, ALL = "/api/datasets/:persistentId/", "/api/access/dataset/:persistentId/"
+ONE = "/api/access/datafile/"
 
 
 def clip(name):
     """The bytes of a wav file; every name has its own."""
     file = io.BytesIO()
-    sf.write(file, np.random.default_rng(list(name.encode())).uniform(-0.5, 0.5, 1_000), 8_000, format="WAV")
+    samples = np.random.default_rng(list(name.encode())).uniform(-0.5, 0.5, 1_000)
+    sf.write(file, samples, 8_000, format="WAV")
     return file.getvalue()
 
 
 def zipped(members, compression=zipfile.ZIP_DEFLATED):
-    """The bytes of a zip file: of {name: content}."""
+    """The bytes of a zip file of {name: content}."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, content in members.items():
@@ -38,39 +48,73 @@ def zipped(members, compression=zipfile.ZIP_DEFLATED):
     return file.getvalue()
 
 
+def clips(names):
+    return {name: clip(name) for name in names}
+
+
+def without(name):
+    return zipped(clips(other for other in TESS if other != name))
+
+
+def with_broken_bytes(name, compression):
+    """A zip file of TESS in which one member's data are damaged."""
+    archive = bytearray(zipped(clips(TESS), compression))
+    start = archive.index(name.encode()) + len(name)
+    archive[start : start + 500] = bytes(500)
+    return bytes(archive)
+
+
 def md5(content):
     return hashlib.md5(content).hexdigest()
 
 
 RAVDESS_ZIP = zipped({f"Actor_{name[-6:-4]}/{name}": clip(name) for name in RAVDESS})
-MIRROR_ZIP = zipped({f"TESS Toronto emotional speech set data/{name[:4]}/{name}": clip(name) for name in TESS} | {"Thumbs.db": b"?"})
-DATAVERSE_ZIP = zipped({name: clip(name) for name in TESS} | {"MANIFEST.TXT": b"the files"})
+MIRROR_ZIP = zipped({f"TESS data/{name[:4]}/{name}": clip(name) for name in TESS} | {"a.db": b"?"})
+DATAVERSE_ZIP = zipped(clips(TESS) | {"MANIFEST.TXT": b"the files"})
+DAMAGED = {
+    "truncated": RAVDESS_ZIP[:-100],
+    "empty": b"",
+    "a letter": b"I am a letter.",
+    "damaged": with_broken_bytes(TESS[0], zipfile.ZIP_STORED),
+    "damaged where packed": with_broken_bytes(TESS[0], zipfile.ZIP_DEFLATED),
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with `server.pages`: path -> bytes, text, status, (length, bytes), function."""
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        self.server.asked.append(path)
+        self.server.agents.add(self.headers["User-Agent"])
+        page = self.server.pages.get(path, 404)
+        if callable(page):
+            page = page()
+        length, page = page if isinstance(page, tuple) else (None, page)
+        status = page if isinstance(page, int) else 200
+        content = page.encode() if isinstance(page, str) else b"" if status != 200 else page
+        self.send_response(status)
+        self.send_header("Content-Length", str(length or len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args):
+        pass
 
 
 @pytest.fixture
 def web():
-    """A web server: `pages` maps a path to its content (bytes, JSON text, or a status code); `asked` logs the paths."""
-    pages, asked = {}, []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            path = self.path.split("?")[0]
-            asked.append(path)
-            page = pages.get(path, 404)
-            length, page = page if isinstance(page, tuple) else (None, page)
-            content = b"" if isinstance(page, int) else page.encode() if isinstance(page, str) else page
-            self.send_response(page if isinstance(page, int) else 200)
-            self.send_header("Content-Length", str(length or len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args):
-            pass
-
+    """A web server: what it has (`pages`), what was asked for (`asked`), and by whom (`agents`)."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.pages, server.asked, server.agents = {}, [], set()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", pages=pages, asked=asked)
+    yield SimpleNamespace(
+        url=f"http://127.0.0.1:{server.server_port}",
+        pages=server.pages,
+        asked=server.asked,
+        agents=server.agents,
+    )
     server.shutdown()
     thread.join()
     server.server_close()
@@ -82,21 +126,25 @@ def project(tmp_path, monkeypatch, web):
     folder = tmp_path / "project"
     monkeypatch.setattr(corpora, "ROOT", folder)
     publish(monkeypatch, web.url)
-    listed = [{"dataFile": {"id": i, "filename": name, "md5": md5(clip(name))}} for i, name in enumerate(TESS)]
-    listed.append({"dataFile": {"id": 99, "filename": "readme.txt", "md5": "?"}})
-    web.pages |= {ZENODO: RAVDESS_ZIP, MIRROR: MIRROR_ZIP, ALL: DATAVERSE_ZIP,
-                  LIST: str({"data": {"latestVersion": {"files": listed}}}).replace("'", '"'),
-                  **{f"{ONE}{i}": clip(name) for i, name in enumerate(TESS)}}
+    files = [{"id": i, "filename": name, "md5": md5(clip(name))} for i, name in enumerate(TESS)]
+    files.append({"id": 99, "filename": "readme.txt", "md5": "?"})
+    web.pages |= {ZENODO: RAVDESS_ZIP, MIRROR: MIRROR_ZIP, ALL: DATAVERSE_ZIP, LIST: listing(files)}
+    web.pages |= {f"{ONE}{i}": clip(name) for i, name in enumerate(TESS)}
     return folder
+
+
+def listing(files):
+    files = [{"dataFile": file} for file in files]
+    return json.dumps({"data": {"latestVersion": {"files": files}}})
 
 
 def publish(monkeypatch, url):
     """Let the corpora be published at `url`."""
-    monkeypatch.setitem(corpora.SOURCES, "ravdess", (f"{url}{ZENODO}?download=1", f"md5:{md5(RAVDESS_ZIP)}"))
-    monkeypatch.setitem(corpora.SOURCES, "tess", (f"{url}{MIRROR}", f"md5:{md5(MIRROR_ZIP)}"))
-    monkeypatch.setitem(corpora.SOURCES, "tess_dataverse", f"{url}/api")
-    monkeypatch.setitem(corpora.EXPECTED, "ravdess", len(RAVDESS))
-    monkeypatch.setitem(corpora.EXPECTED, "tess", len(TESS))
+    urls = {"ravdess": f"{url}{ZENODO}?download=1", "tess": f"{url}{MIRROR}"}
+    monkeypatch.setattr(corpora, "URLS", urls)
+    monkeypatch.setattr(corpora, "MD5S", {"ravdess": md5(RAVDESS_ZIP), "tess": md5(MIRROR_ZIP)})
+    monkeypatch.setattr(corpora, "DATAVERSE", f"{url}/api")
+    monkeypatch.setattr(corpora, "EXPECTED", {"ravdess": len(RAVDESS), "tess": len(TESS)})
 
 
 def names(folder):
@@ -105,7 +153,8 @@ def names(folder):
 
 def assert_whole(folder):
     """Every published clip is there, with the published bytes, and nothing else."""
-    assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == {name: clip(name) for name in RAVDESS + TESS}
+    files = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert files == clips(RAVDESS + TESS)
 
 
 # ---- downloads
@@ -117,12 +166,23 @@ def test_both_corpora_are_downloaded_checked_and_unpacked(project, web):
     assert names(project / "data/real/RAVDESS/Actor_12") == RAVDESS[1:]
     assert names(project / "data/real/TESS/OAF") == sorted(TESS[:2])
     assert web.asked == [ZENODO, LIST, ALL]  # the publishers only; no clip singly
+    assert names(project / "data/downloads") == ["Audio_Speech_Actors_01-24.zip"]
+    # Some servers answer 403 to python-requests/...
+    assert web.agents == {"emotion-helpers/2.0"}
+
+
+def test_every_other_request_has_our_user_agent_too(project, web):
+    web.pages |= {ALL: without(TESS[2]), f"{ONE}2": 404}
+    get_corpora("real")
+    assert {f"{ONE}2", MIRROR} < set(web.asked)
+    assert web.agents == {"emotion-helpers/2.0"}
 
 
 def test_the_second_time_nothing_is_downloaded(project, web):
     get_corpora("real")
     web.asked.clear()
-    assert get_corpora("real") == project / "data/real" and web.asked == []
+    assert get_corpora("real") == project / "data/real"
+    assert web.asked == []
 
 
 def test_after_a_failure_only_what_is_missing_is_downloaded(project, web):
@@ -136,19 +196,23 @@ def test_after_a_failure_only_what_is_missing_is_downloaded(project, web):
     assert ZENODO not in web.asked
 
 
-@pytest.mark.parametrize("page, why", [
-    (404, "404"),
-    (RAVDESS_ZIP[:2_000], "hash"),
-    ((len(RAVDESS_ZIP), RAVDESS_ZIP[:2_000]), "IncompleteRead"),  # the connection breaks
-    (zipped({name: clip(name) for name in RAVDESS[:2]}), "hash"),
-    (b"<html>The site is down for maintenance</html>", "hash"),
-], ids=["not found", "truncated", "broken off", "another zip", "a web page"])
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [
+        (404, "404"),
+        (RAVDESS_ZIP[:2_000], "hash"),
+        ((len(RAVDESS_ZIP), RAVDESS_ZIP[:2_000]), "IncompleteRead"),  # the connection breaks
+        (b"<html>The site is down for maintenance</html>", "hash"),
+    ],
+    ids=["not found", "another zip", "broken off", "a web page"],
+)
 def test_a_download_that_is_not_what_was_published_is_refused(project, web, page, why):
     web.pages[ZENODO] = page
     with pytest.raises(CorpusError, match=why) as error:
         get_corpora("real")
-    assert f"{web.url}{ZENODO}" in str(error.value)  # from where
-    assert str(project / "data/downloads/Audio_Speech_Actors_01-24.zip") in str(error.value)  # and where to put it
+    # From where, and where to put it.
+    assert f"{web.url}{ZENODO}" in str(error.value)
+    assert str(project / "data/downloads/Audio_Speech_Actors_01-24.zip") in str(error.value)
     assert names(project) == []
 
 
@@ -164,92 +228,101 @@ def test_without_a_network_the_error_says_where_to_put_which_file(project, monke
     assert names(project) == []
 
 
-@pytest.mark.parametrize("members, compression", [
-    ({name: clip(name) for name in RAVDESS[:2]}, zipfile.ZIP_DEFLATED),
-    ({name: clip(name) for name in TESS}, zipfile.ZIP_DEFLATED),
-    ({}, zipfile.ZIP_STORED),
-], ids=["a clip missing", "another corpus", "empty"])
-def test_a_zip_that_lacks_clips_is_refused_although_its_md5_is_right(project, web, monkeypatch, members, compression):
-    archive = zipped(members, compression)
-    web.pages[ZENODO] = archive
-    monkeypatch.setitem(corpora.SOURCES, "ravdess", (f"{web.url}{ZENODO}?download=1", f"md5:{md5(archive)}"))
-    with pytest.raises(CorpusError, match="instead of 3"):
+@pytest.mark.parametrize("page", [ZENODO, LIST])
+def test_a_server_that_stalls_is_given_up(project, web, monkeypatch, page):
+    monkeypatch.setattr(corpora, "TIMEOUT", 0.2)
+    monkeypatch.delitem(corpora.EXPECTED, "tess" if page == ZENODO else "ravdess")
+    over = threading.Event()
+    web.pages |= {page: lambda: over.wait(20) and 404, MIRROR: 404}
+    start = time.monotonic()
+    with pytest.raises(CorpusError, match="timed out"):
         get_corpora("real")
-    assert names(project) == ["Audio_Speech_Actors_01-24.zip"]  # nothing of what was in it
+    over.set()
+    assert time.monotonic() - start < 5
 
 
 def test_zips_that_the_reader_put_in_downloads_need_no_network(project, web):
     (project / "data/downloads").mkdir(parents=True)
-    (project / "data/downloads" / ZENODO.split("/")[-1]).write_bytes(RAVDESS_ZIP)
-    (project / "data/downloads" / MIRROR.split("/")[-1]).write_bytes(MIRROR_ZIP)
+    (project / "data/downloads" / Path(ZENODO).name).write_bytes(RAVDESS_ZIP)
+    (project / "data/downloads" / Path(MIRROR).name).write_bytes(MIRROR_ZIP)
     web.pages.clear()
     get_corpora("real")
     assert_whole(project / "data/real")
     assert web.asked == []
 
 
-def test_a_run_that_was_killed_while_unpacking_starts_the_corpus_anew(project, monkeypatch):
-    with monkeypatch.context() as killed:  # between two clips, and nobody tidies up
-        killed.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
-        killed.setattr(corpora, "open", lambda path, mode: stop() if str(path).endswith(RAVDESS[1]) else open(path, mode), raising=False)
-        with pytest.raises(KeyboardInterrupt):
-            get_corpora("real")
+def test_another_zip_in_downloads_is_replaced_or_does_without(project, web):
+    (project / "data/downloads").mkdir(parents=True)
+    (project / "data/downloads" / Path(ZENODO).name).write_bytes(RAVDESS_ZIP[:-100])
+    (project / "data/downloads" / Path(MIRROR).name).write_bytes(MIRROR_ZIP[:-100])
+    web.pages[MIRROR] = 404
     get_corpora("real")
     assert_whole(project / "data/real")
 
 
-def stop():
-    raise KeyboardInterrupt
+def test_a_run_that_was_stopped_while_unpacking_leaves_no_half_corpus(project, monkeypatch):
+    read = zipfile.ZipFile.read
+
+    def stop(self, member):
+        if member.filename.endswith(RAVDESS[1]):
+            raise KeyboardInterrupt
+        return read(self, member)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(zipfile.ZipFile, "read", stop)
+        with pytest.raises(KeyboardInterrupt):
+            get_corpora("real")
+    assert names(project) == [Path(ZENODO).name]  # the download
+    get_corpora("real")
+    assert_whole(project / "data/real")
 
 
 # ---- TESS has two sources
 
 
-def without(name):
-    return zipped({other: clip(other) for other in TESS if other != name})
-
-
-def with_other_bytes(name):
-    return zipped({other: clip(other if other != name else "another") for other in TESS})
-
-
-def with_broken_bytes(name, compression):
-    """A zip of which one member's data are damaged."""
-    archive = bytearray(zipped({other: clip(other) for other in TESS}, compression))
-    start = archive.index(name.encode()) + len(name)
-    archive[start:start + 500] = bytes(500)
-    return bytes(archive)
-
-
-@pytest.mark.parametrize("archive", [
-    without("YAF_back_sad.wav"),
-    with_other_bytes("YAF_back_sad.wav"),
-    with_broken_bytes("YAF_back_sad.wav", zipfile.ZIP_STORED),
-    with_broken_bytes("YAF_back_sad.wav", zipfile.ZIP_DEFLATED),
-], ids=["missing", "other bytes", "damaged", "damaged where packed"])
+@pytest.mark.parametrize(
+    "archive",
+    [
+        without(TESS[2]),
+        zipped(clips(TESS) | {TESS[2]: clip("another")}),
+        with_broken_bytes(TESS[2], zipfile.ZIP_STORED),
+        with_broken_bytes(TESS[2], zipfile.ZIP_DEFLATED),
+    ],
+    ids=["missing", "other bytes", "damaged", "damaged where packed"],
+)
 def test_a_clip_that_dataverses_zip_lacks_is_fetched_singly(project, web, archive):
     web.pages[ALL] = archive
     get_corpora("real")
     assert_whole(project / "data/real")
-    assert f"{ONE}2" in web.asked and f"{ONE}0" not in web.asked and MIRROR not in web.asked
+    assert f"{ONE}2" in web.asked
+    assert f"{ONE}0" not in web.asked
+    assert MIRROR not in web.asked
 
 
-def test_all_clips_are_fetched_singly_where_dataverses_zip_is_none(project, web):
-    web.pages[ALL] = DATAVERSE_ZIP[:1_000]
+@pytest.mark.parametrize("page", [DATAVERSE_ZIP[:1_000], "<html>Please wait</html>"])
+def test_all_clips_are_fetched_singly_where_dataverses_zip_is_none(project, web, page):
+    web.pages[ALL] = page
     get_corpora("real")
     assert_whole(project / "data/real")
     assert MIRROR not in web.asked
 
 
-@pytest.mark.parametrize("pages", [
-    {LIST: 503},
-    {LIST: "<html>maintenance</html>"},
-    {LIST: '{"status": "ERROR"}'},
-    {ALL: 503},
-    {ALL: without("YAF_back_sad.wav"), f"{ONE}2": 404},
-    {ALL: without("YAF_back_sad.wav"), f"{ONE}2": b"other bytes"},
-    {LIST: '{"data": {"latestVersion": {"files": []}}}', ALL: without("YAF_back_sad.wav")},
-], ids=["down", "a web page", "an error", "no zip", "a clip not found", "a clip of other bytes", "an empty list"])
+@pytest.mark.parametrize(
+    "pages",
+    [
+        {LIST: 503},
+        {LIST: "<html>maintenance</html>"},
+        {LIST: '{"status": "ERROR"}'},
+        {LIST: '[{"data": null}]'},
+        {LIST: listing([{"filename": None}])},
+        {LIST: listing([{"filename": TESS[0], "id": 0}])},
+        {LIST: listing([]), ALL: without(TESS[2])},
+        {ALL: 503},
+        {ALL: without(TESS[2]), f"{ONE}2": 404},
+        {ALL: without(TESS[2]), f"{ONE}2": b"other bytes"},
+        {ALL: zipped(clips(TESS) | {TESS[2]: clip("another")}), f"{ONE}2": 404},
+    ],
+)
 def test_where_dataverse_fails_the_mirror_is_used(project, web, pages):
     web.pages |= pages
     get_corpora("real")
@@ -258,26 +331,51 @@ def test_where_dataverse_fails_the_mirror_is_used(project, web, pages):
 
 
 def test_where_both_fail_the_error_names_both(project, web):
-    web.pages |= {LIST: 503, MIRROR: 404}
+    web.pages |= {LIST: '{"status": "ERROR"}', MIRROR: 404}
     with pytest.raises(CorpusError) as error:
         get_corpora("real")
-    assert f"{web.url}/api: 503" in str(error.value) and f"{web.url}{MIRROR}: 404" in str(error.value)
+    assert f"{web.url}/api: KeyError: 'data'" in str(error.value)
+    assert f"{web.url}{MIRROR}: HTTPError: 404" in str(error.value)
+    assert str(project / "data/downloads/TESS_Toronto") in str(error.value)
     assert not (project / "data/real/TESS").exists()
+
+
+def test_no_list_of_files_can_name_one_elsewhere(project, web):
+    name = f"../../../../../{TESS[0]}"
+    files = [{"id": i, "filename": name, "md5": md5(clip(name))} for i, name in enumerate(TESS)]
+    web.pages |= {LIST: listing([files[0] | {"filename": name}, *files[1:]]), ALL: b""}
+    get_corpora("real")
+    assert_whole(project / "data/real")
 
 
 # ---- what is inside a zip is not trusted
 
 
 def test_no_zip_can_write_outside_its_folder(tmp_path):
-    (tmp_path / "evil.zip").write_bytes(zipped({
-        "../../evil.wav": b"evil", "/evil.wav": b"evil", "..\\..\\evil.wav": b"evil", "C:\\evil.wav": b"evil", "evil.sh": b"evil",
-        f"../{RAVDESS[0]}": b"0", f"{tmp_path}/outside/{RAVDESS[1]}": b"1", f"..\\..\\{RAVDESS[2]}": b"2",
-        "../../OAF_back_fear.wav/": b"", "../OAF_.._fear.wav": b"evil", "OAF_back_fear.wav/../YAF_back_sad.wav": b"3",
-        "YAF_youth_ps.exe": b"evil"}))
-    unpack(tmp_path / "evil.zip", tmp_path / "a/b/c")
-    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} - {"a/b/c/TESS/OAF/OAF_back_fear.wav"} == {
-        "evil.zip", "a/b/c/RAVDESS/Actor_01/" + RAVDESS[0], "a/b/c/RAVDESS/Actor_12/" + RAVDESS[1],
-        "a/b/c/RAVDESS/Actor_12/" + RAVDESS[2], "a/b/c/TESS/YAF/YAF_back_sad.wav"}
+    members = {
+        "../../evil.wav": b"evil",
+        "/evil.wav": b"evil",
+        "..\\..\\evil.wav": b"evil",
+        "C:\\evil.wav": b"evil",
+        "evil.sh": b"evil",
+        "../OAF_.._fear.wav": b"evil",
+        "YAF_youth_ps.exe": b"evil",
+        f"../{RAVDESS[0]}": b"0",
+        f"{tmp_path}/outside/{RAVDESS[1]}": b"1",
+        f"..\\..\\{RAVDESS[2]}": b"2",
+        "OAF_back_fear.wav/../YAF_back_sad.wav": b"3",
+    }
+    archive = tmp_path / "evil.zip"
+    archive.write_bytes(zipped(members))
+    unpack(archive, tmp_path / "a/b/c")
+    archive.unlink()
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {
+        f"a/b/c/RAVDESS/Actor_01/{RAVDESS[0]}",
+        f"a/b/c/RAVDESS/Actor_12/{RAVDESS[1]}",
+        f"a/b/c/RAVDESS/Actor_12/{RAVDESS[2]}",
+        "a/b/c/TESS/YAF/YAF_back_sad.wav",
+    }
 
 
 def test_a_link_in_a_zip_is_written_as_the_file_it_is(tmp_path):
@@ -285,72 +383,160 @@ def test_a_link_in_a_zip_is_written_as_the_file_it_is(tmp_path):
     link.external_attr = 0o120777 << 16
     (tmp_path / "evil.zip").write_bytes(zipped({link: "/etc/passwd"}))
     unpack(tmp_path / "evil.zip", tmp_path / "a")
+    assert names(tmp_path / "a") == [RAVDESS[0]]
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
 
 def test_songs_and_huge_members_stay_in_the_zip(tmp_path):
-    members = {RAVDESS[0]: clip(RAVDESS[0]), "03-02-01-01-01-01-01.wav": b"a song", RAVDESS[1]: bytes(corpora.BIGGEST_CLIP + 1)}
+    members = clips(RAVDESS[:1])
+    members["03-02-01-01-01-01-01.wav"] = b"a song"
+    members[RAVDESS[1]] = bytes(corpora.BIGGEST_CLIP + 1)
+    members["__MACOSX/._03-01-01-01-01-01-01.zip"] = b"no zip"
     (tmp_path / "a.zip").write_bytes(zipped(members))
     unpack(tmp_path / "a.zip", tmp_path / "a")
     assert names(tmp_path / "a") == [RAVDESS[0]]
 
 
-@pytest.mark.parametrize("content", [RAVDESS_ZIP[:-100], b"", b"I am a letter.", with_broken_bytes(TESS[0], zipfile.ZIP_DEFLATED),
-                                     with_broken_bytes(TESS[0], zipfile.ZIP_STORED)],
-                         ids=["truncated", "empty", "a letter", "damaged where packed", "damaged"])
+def test_a_zip_in_zips_without_end_is_opened_once(tmp_path):
+    archive = b""
+    for _ in range(50):
+        archive = zipped({"a.zip": archive})
+    (tmp_path / "a.zip").write_bytes(archive)
+    unpack(tmp_path / "a.zip", tmp_path / "a")
+    assert names(tmp_path) == ["a.zip"]
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_zip_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(CorpusError, match="a.zip is not a whole zip file"):
+    with pytest.raises(CorpusError, match=r"a\.zip could not be unpacked"):
         unpack(tmp_path / "a.zip", tmp_path / "a")
 
 
 # ---- DATA: the reader has the clips already
 
 
-def test_data_with_clips_is_used_where_it_is(project, web, tmp_path, tone):
+def test_data_with_clips_is_used_where_it_is(project, web, tmp_path, tone, capsys):
     tone(tmp_path / "mine/deep/in/a/tree" / RAVDESS[0])
-    assert get_corpora("real", tmp_path / "mine") == tmp_path / "mine" and web.asked == []
+    assert get_corpora("real", tmp_path / "mine") == tmp_path / "mine"
+    assert web.asked == []
+    # A corpus that is not all there is said to be so; a copy is no second clip.
+    tone(tmp_path / "mine/again" / RAVDESS[0])
+    get_corpora("real", tmp_path / "mine")
+    assert "1 of 3 RAVDESS and 0 of 4 TESS clips" in capsys.readouterr().out
 
 
-def test_data_with_the_zips_as_published_is_unpacked_into_the_project(project, web, tmp_path):
+def test_nothing_is_said_of_corpora_that_are_whole(project, capsys):
+    get_corpora("real", get_corpora("real"))
+    assert capsys.readouterr().out == ""
+
+
+def test_links_to_folders_are_followed_and_loops_end(project, web, tmp_path, tone):
+    tone(tmp_path / "elsewhere" / RAVDESS[0])
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/Audio_Speech_Actors_01-24.zip").write_bytes(RAVDESS_ZIP)
-    (tmp_path / "mine/dataverse_files.zip").write_bytes(DATAVERSE_ZIP)
-    folder = get_corpora("real", tmp_path / "mine")
-    assert_whole(folder)
-    assert folder == project / "data/real" and web.asked == []
-    assert len(find_clips(folder)[0]) == len(RAVDESS + TESS)
-    (folder / "unpacked once").touch()
-    assert get_corpora("real", tmp_path / "mine") == folder and (folder / "unpacked once").exists()
-
-
-def test_a_damaged_zip_in_data_leaves_no_half_corpus(project, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/TESS.zip").write_bytes(with_broken_bytes(TESS[3], zipfile.ZIP_STORED))
-    with pytest.raises(CorpusError, match="TESS.zip"):
-        get_corpora("real", tmp_path / "mine")
-    get_corpora("real")  # the download is not kept from what is missing
-    assert_whole(project / "data/real")
-
-
-@pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir(), lambda folder: folder.write_text("a file"),
-                                  lambda folder: (folder.mkdir(), (folder / "photos.zip").write_bytes(zipped({"cat.jpg": b"miaow"})))],
-                         ids=["missing", "empty", "a file", "a zip of photos"])
-def test_data_without_clips_is_an_error_that_names_it(project, web, tmp_path, make):
-    make(tmp_path / "mine")
-    with pytest.raises(FileNotFoundError, match="DATA is .*mine"):
-        get_corpora("real", str(tmp_path / "mine"))
+    try:
+        os.symlink(tmp_path / "elsewhere", tmp_path / "mine/RAVDESS")
+        os.symlink(tmp_path / "mine", tmp_path / "elsewhere/loop")
+    except OSError:
+        pytest.skip("no links on this machine")
+    assert get_corpora("real", tmp_path / "mine") == tmp_path / "mine"
+    # So are those to folders with zip files.
+    (tmp_path / "elsewhere" / RAVDESS[0]).unlink()
+    (tmp_path / "elsewhere/both.zip").write_bytes(zipped(clips(RAVDESS + TESS)))
+    assert_whole(get_corpora("real", tmp_path / "mine"))
     assert web.asked == []
 
 
-# ---- the demo, and what is neither
+ZIPS = {"Audio_Speech_Actors_01-24.zip": RAVDESS_ZIP, "dataverse_files.zip": DATAVERSE_ZIP}
+
+
+@pytest.mark.parametrize(
+    ("files", "data"),
+    [
+        (ZIPS, "mine"),
+        ({"deep/down.ZIP": zipped(clips(RAVDESS + TESS))}, "mine/deep/down.ZIP"),
+        ({"1188976.zip": zipped(ZIPS)}, "mine"),
+        ({"1188976.zip": zipped(ZIPS, zipfile.ZIP_STORED)}, "mine/1188976.zip"),
+    ],
+    ids=["as published", "the zip itself", "zips in a zip", "zips in the zip itself"],
+)
+def test_zips_in_data_are_unpacked_into_the_project(project, web, tmp_path, files, data):
+    for name, content in files.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_bytes(content)
+    folder = get_corpora("real", str(tmp_path / data))
+    assert folder == project / "data/real"
+    assert_whole(folder)
+    assert len(find_clips(folder)[0]) == len(RAVDESS + TESS)
+    times = [path.stat().st_mtime_ns for path in folder.rglob("*.wav")]
+    get_corpora("real", str(tmp_path / data))  # as the next notebook does
+    assert [path.stat().st_mtime_ns for path in folder.rglob("*.wav")] == times
+    assert web.asked == []
+
+
+def test_a_corpus_that_is_in_no_zip_of_data_is_said_to_be_missing(project, tmp_path, capsys):
+    (tmp_path / "RAVDESS.zip").write_bytes(RAVDESS_ZIP)
+    get_corpora("real", tmp_path / "RAVDESS.zip")
+    assert "3 of 3 RAVDESS and 0 of 4 TESS clips" in capsys.readouterr().out
+    get_corpora("real")
+    assert_whole(project / "data/real")
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_zip_in_data_is_named_and_leaves_no_half_clip(project, tmp_path, content):
+    (tmp_path / "TESS.zip").write_bytes(content)
+    (tmp_path / "outer.zip").write_bytes(zipped({"inner.zip": content}))
+    for archive in ("TESS.zip", "outer.zip"):
+        with pytest.raises(CorpusError, match=archive):
+            get_corpora("real", tmp_path / archive)
+    get_corpora("real")  # what is missing is downloaded
+    assert_whole(project / "data/real")
+
+
+@pytest.mark.parametrize("kind", ["missing", "missing.zip", "empty", "a file", "photos"])
+def test_data_without_clips_is_an_error_that_names_it(project, web, tmp_path, kind):
+    data = tmp_path / kind
+    if kind == "a file":
+        data.write_text("no zip")
+    elif not kind.startswith("missing"):
+        data.mkdir()
+    if kind == "photos":
+        (data / "photos.zip").write_bytes(zipped({"cat.jpg": b"miaow"}))
+    with pytest.raises(CorpusError, match=str(data)):
+        get_corpora("real", str(data))
+    assert web.asked == []
+
+
+# ---- the demo, what is neither, and the project's folders
 
 
 def test_the_demo_corpus_is_made_in_the_project(project, web, monkeypatch):
-    monkeypatch.setattr(corpora, "make_demo", lambda folder: folder)  # test_demo.py makes one
-    assert get_corpora("demo") == project / "data/demo" and web.asked == []
+    monkeypatch.setattr(corpora, "make_demo", Path)  # test_demo.py makes one
+    assert get_corpora("demo") == project / "data/demo"
+    assert web.asked == []
 
 
 def test_another_corpus_is_refused(project):
-    with pytest.raises(ValueError, match="'everything'.*'real' or 'demo'"):
+    with pytest.raises(EmotionHelpersError, match=r"'everything'.*'real' or 'demo'"):
         get_corpora("everything")
+
+
+def test_the_folders_of_a_project(project):
+    assert corpora.pictures_folder("demo") == project / "data/pictures/demo"
+    assert corpora.pictures_folder("real", "1a2b") == project / "data/pictures/real-1a2b"
+    assert corpora.models_folder("real") == project / "models/real"
+    assert corpora.results_folder("real") == project / "notebooks/results"
+    assert corpora.results_folder("demo") == project / "models/demo/results"
+    assert corpora.results_folder("demo").is_dir()
+
+
+def test_the_project_is_the_clone_or_else_the_current_folder(tmp_path):
+    package = Path(corpora.__file__).parent
+    assert package.parent == corpora.ROOT
+    # As `pip install .` has it: no notebooks beside the package.
+    shutil.copytree(package, tmp_path / "site/emotion_helpers")
+    (tmp_path / "work").mkdir()
+    command = [sys.executable, "-c", "from emotion_helpers.corpora import ROOT; print(ROOT)"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    output = subprocess.check_output(command, cwd=tmp_path / "work", env=environment, text=True)
+    assert Path(output.strip()).samefile(tmp_path / "work")

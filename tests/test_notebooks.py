@@ -1,91 +1,223 @@
-"""The notebooks, run as a reader runs them: in order, top to bottom, on the demo corpus, in a project of their own."""
+"""The notebooks, run as a reader runs them: in order, top to bottom, on the demo voices."""
+
+import base64
+import io
+import json
+import os
+import re
 import shutil
+import sys
+from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
-from nbclient.exceptions import CellExecutionError
+import soundfile as sf
 
-from emotion_helpers.corpora import ROOT
-from emotion_helpers.notebooks import run_notebook, run_tutorial, without_players
+from emotion_helpers import EmotionHelpersError, corpora, notebooks
+from emotion_helpers.demo import make_demo
+from emotion_helpers.notebooks import needs, play, run_notebook, run_tutorial
 
+ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
-FEWER = [f"Actor_{i:02}" for i in range(1, 25) if i not in (1, 2, 3, 4, 9, 10, 11, 12)]  # left out, to be quick
-QUICK = {"04": dict(EPOCHS_144=1, EPOCHS_288=1, EPOCHS_ARTICLE=1)}  # `make tutorial` trains for longer
+KEPT_ACTORS = {1, 3, 4, 9, 11, 12}  # the others are left out, to be quick
+QUICK = {"04": {"EPOCHS_144": 1, "EPOCHS_288": 1, "EPOCHS_ARTICLE": 1}}
+
+
+# ---- all of them, on a third of the demo voices
+PUBLISHED = {"listeners.csv", "published.csv"}  # what others measured
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, demo_corpus):
-    """A copy of the package, the notebooks and a third of the demo voices, so that nobody's pictures and models are touched."""
+def project(tmp_path_factory):
+    """A copy of the package, the notebooks and some demo voices: nobody's pictures are touched.
+
+    The package takes the folder that it lies in, beside a folder of notebooks, for the project.
+    """
     folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "emotion_helpers", folder / "emotion_helpers", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "notebooks").mkdir()
+    caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "emotion_helpers", folder / "emotion_helpers", ignore=caches)
+    (folder / "notebooks" / "results").mkdir(parents=True)
+    for name in PUBLISHED:
+        shutil.copy(ROOT / "notebooks" / "results" / name, folder / "notebooks" / "results")
     for path in NOTEBOOKS:
         shutil.copy(path, folder / "notebooks")
-    shutil.copytree(demo_corpus, folder / "data" / "demo", ignore=lambda _, names: [n for n in names if n in FEWER])
-    return folder
+    demo = make_demo(folder / "data" / "demo")
+    for actor in set(range(1, 25)) - KEPT_ACTORS:
+        for path in demo.rglob(f"Actor_{actor:02}"):
+            shutil.rmtree(path)
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    with pytest.MonkeyPatch.context() as patched:  # for the kernels that the tests start
+        patched.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        yield folder
 
 
+def run_in(project, name, **parameters):
+    """Run a notebook of the project on the demo voices."""
+    return run_notebook(project / "notebooks" / name, project / name, "demo", **parameters)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number, first", [("04", "03"), ("05", "04")])
 def test_a_notebook_run_too_early_says_which_one_to_run_first(project, number, first):
-    path = next((project / "notebooks").glob(f"{number}-*.ipynb"))
-    with pytest.raises(CellExecutionError, match=f"run notebook {first}"):
-        run_notebook(path, "demo")
+    name = next(path.name for path in NOTEBOOKS if path.name.startswith(number))
+    with pytest.raises(EmotionHelpersError, match=f"run notebook {first}"):
+        run_in(project, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
-def test_notebook_runs_top_to_bottom_on_the_demo_corpus(project, name):
-    notebook = run_notebook(project / "notebooks" / name, "demo", **QUICK.get(name[:2], {}))
-    said = [str(output.get("text", "")) + str(output.get("data", {}).get("text/markdown", "")) for cell in notebook.cells
-            for output in cell.get("outputs", [])]
-    assert any("Nobody speaks in these clips" in text for text in said)  # the banner
-    assert not [text for text in said if "Warning" in text]
+def test_a_notebook_runs_top_to_bottom_on_the_demo_voices(project, name):
+    notebook = run_in(project, name, **QUICK.get(name[:2], {}))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    words = [output.get("text", "") for output in outputs]
+    words += [str(output.get("data", {}).get("text/markdown", "")) for output in outputs]
+    assert any("Nobody speaks in these clips" in text for text in words)  # the banner
+    assert not [text for text in words if "Warning" in text]
     nbformat.validate(notebook)
 
 
+@pytest.mark.slow
 def test_what_the_notebooks_leave_behind(project):
     results = pd.read_csv(project / "models" / "demo" / "results" / "tutorial.csv")
-    assert list(results) == ["run", "picture_px", "corpus", "clips", "accuracy", "uar", "epochs"]
-    assert set(zip(results.run, results.picture_px)) == {("ours", 144), ("ours", 288), ("control", 144), ("article", 144), ("article", 288)}
-    assert set(results.corpus) == {"all", "ravdess", "tess"}
+    columns = ["run", "picture_px", "corpus", "clips", "accuracy", "uar", "epochs"]
+    assert list(results) == columns
+    runs = {("ours", 144), ("ours", 288), ("control", 144), ("article", 144), ("article", 288)}
+    assert set(zip(results["run"], results["picture_px"], strict=True)) == runs
+    assert set(results["corpus"]) == {"all", "ravdess", "tess"}
     for model in ("tutorial-144", "tutorial-288"):
-        assert {f.name for f in (project / "models" / "demo" / model).iterdir()} == {"model.safetensors", "settings.json"}
-    assert len(list((project / "data" / "pictures" / "demo").glob("*/*.png"))) == 8 * 15 + 2 * 7 * 4
-    assert not (project / "notebooks" / "results").exists()  # the real results are not the demo's to write
+        assert (project / "models" / "demo" / model / "model.safetensors").exists()
+    pictures = list((project / "data" / "pictures").rglob("*.png"))
+    assert len(pictures) >= 15 * len(KEPT_ACTORS) + 2 * 28
+    results = (project / "notebooks" / "results").iterdir()  # the real voices'
+    assert {path.name for path in results} == PUBLISHED
 
 
-def tiny_tutorial(folder, code):
-    """One notebook of two cells in a project of its own, and the results that notebook 04 would have written."""
-    cells = [nbformat.v4.new_code_cell('CORPUS = "real"', metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(code)]
-    (folder / "notebooks").mkdir()
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebooks" / "01-tiny.ipynb")
-    (folder / "models/demo/results").mkdir(parents=True)
-    (folder / "models/demo/results/tutorial.csv").write_text("run,picture_px,corpus,clips,accuracy,uar,epochs\nours,288,all,50,87.5,80,2\n")
-    return folder / "notebooks"
+# ---- how they are run, on notebooks of two cells
 
 
-def test_a_run_leaves_a_page_and_says_where_it_is_and_what_was_reached(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("emotion_helpers.notebooks.ROOT", tmp_path)
-    monkeypatch.setattr("emotion_helpers.corpora.ROOT", tmp_path)
-    run_tutorial("demo", tiny_tutorial(tmp_path, "print(CORPUS.upper())"))
-    said = capsys.readouterr().out
-    page = tmp_path / "notebooks/executed/demo/tutorial.html"
-    assert "01-tiny  cell 2 of 2" in said and str(page) in said and "288 px: 87.5 % of 50" in said and "CORPUS=real" in said
-    assert "DEMO" in page.read_text() and (page.parent / "01-tiny.ipynb").exists()
-    assert "DEMO" not in (tmp_path / "notebooks/01-tiny.ipynb").read_text()  # the reader's notebook stays as it was
+@pytest.fixture
+def tutorial(tmp_path, monkeypatch):
+    """A function that makes a project of one notebook, and the results of its chapter 4."""
+    monkeypatch.setattr(corpora, "ROOT", tmp_path)
+
+    def make(code, corpus="demo"):
+        parameters = nbformat.v4.new_code_cell('CORPUS = "real"\nWORD = "spoken"')
+        parameters.metadata["tags"] = ["parameters"]
+        cells = [parameters, nbformat.v4.new_code_cell(code)]
+        path = tmp_path / "notebooks" / "01-tiny.ipynb"
+        path.parent.mkdir()
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        results = corpora.results_folder(corpus)
+        results.mkdir(parents=True, exist_ok=True)
+        header = "run,picture_px,corpus,clips,accuracy,uar,epochs"
+        (results / "tutorial.csv").write_text(f"{header}\nours,288,all,50,87.5,80,2\n")
+        return path
+
+    return make
 
 
-def test_a_run_that_stops_says_where_and_why(tmp_path, monkeypatch):
-    monkeypatch.setattr("emotion_helpers.notebooks.ROOT", tmp_path)
-    with pytest.raises(SystemExit, match="01-tiny.ipynb stopped: ZeroDivisionError: division by zero"):
-        run_tutorial("demo", tiny_tutorial(tmp_path, "1 / 0"))
+def text_of(notebook):
+    return "".join(output.get("text", "") for cell in notebook.cells for output in cell.outputs)
 
 
-def test_players_are_taken_out_and_the_rest_stays():
-    html = '<div><b>sad</b>: <audio controls="controls"><source src="data:audio/wav;base64,UklGR" /></audio></div>'
-    cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", {"text/html": html}),
-                                              nbformat.v4.new_output("stream", text="kept")])
-    outputs = without_players(nbformat.v4.new_notebook(cells=[cell])).cells[0].outputs
-    assert "audio" not in str(outputs)
-    assert "sad" in outputs[0].data["text/plain"] and "run this cell" in outputs[0].data["text/plain"]
-    assert outputs[1].text == "kept"
+def test_a_run_leaves_a_page_and_says_where_it_is_and_what_was_reached(tutorial, capfd):
+    path = tutorial("print(CORPUS.upper())")
+    before = path.read_text()
+    run_tutorial("demo", path.parent)
+    printed, progress = capfd.readouterr()
+    page = path.parent / "executed/demo/tutorial.html"
+    assert "01-tiny" in progress
+    assert str(page) in printed
+    assert "288 px: 87.5 % of 50" in printed
+    assert "CORPUS=real" in printed
+    assert "DEMO" in page.read_text()
+    assert "<title>Emotions in a voice (demo)</title>" in page.read_text()
+    assert (page.parent / "01-tiny.ipynb").exists()
+    assert path.read_text() == before  # the reader's notebook stays as it was
+
+
+def test_parameters_are_set_after_the_notebooks_own(tutorial, tmp_path):
+    path = tutorial("print(CORPUS, WORD)")
+    assert text_of(run_notebook(path, tmp_path / "a.ipynb", "demo", WORD="sung")) == "demo sung\n"
+    assert text_of(run_notebook(path, tmp_path / "a.ipynb", "real")) == "real spoken\n"
+    assert text_of(nbformat.read(tmp_path / "a.ipynb", as_version=4)) == "real spoken\n"
+
+
+@pytest.mark.parametrize(
+    "code, reason",
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import os; os._exit(9)", "Kernel died"),  # as where memory runs out
+    ],
+)
+def test_a_run_that_stops_says_where_and_why(tutorial, code, reason):
+    path = tutorial(code)
+    with pytest.raises(EmotionHelpersError, match=f"^01-tiny.ipynb stopped: {reason}") as error:
+        run_tutorial("demo", path.parent)
+    assert "run the same command again" in str(error.value)
+    assert not list(path.parent.glob("executed/*/*"))
+
+
+def test_outside_of_a_clone_it_says_where_notebooks_were_looked_for(tmp_path):
+    with pytest.raises(EmotionHelpersError, match=r"no notebooks in .*clone"):
+        run_tutorial("demo", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+PLAYER = """
+from IPython.display import Audio, HTML, display
+print("before")
+display(HTML(f"<div><b>sad</b>: {Audio([0, 1, 0], rate=8000)._repr_html_()}</div>"))
+CORPUS
+"""
+
+
+@pytest.mark.parametrize("corpus", ["demo", "real"])
+def test_in_place_writes_outputs_but_no_sound_and_no_cell_of_its_own(tutorial, corpus):
+    path = tutorial(PLAYER, corpus)
+    sources = [cell.source for cell in nbformat.read(path, as_version=4).cells]
+    run_tutorial(corpus, path.parent, in_place=True)
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.source for cell in notebook.cells] == sources
+    stream, player, result = notebook.cells[1].outputs
+    assert stream.text == "before\n"
+    assert "<b>sad</b>" in player.data["text/html"]
+    assert "run this cell to hear" in player.data["text/html"]
+    assert result.data["text/plain"] == f"'{corpus}'"
+    assert "audio" not in json.dumps(notebook.cells[1].outputs)
+    assert str(path.parent) not in path.read_text()
+    assert "<audio" in (path.parent / "executed" / corpus / "01-tiny.ipynb").read_text()
+
+
+def test_notebooks_run_in_the_python_that_runs_the_command(tutorial, tmp_path, monkeypatch):
+    kernel = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text('{"argv": ["false"], "display_name": "Other", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    path = tutorial("import sys; print(sys.executable)")
+    assert text_of(run_notebook(path, tmp_path / "a.ipynb", "demo")) == f"{sys.executable}\n"
+
+
+# ---- what their cells call
+
+
+def test_what_is_missing_names_the_notebook_to_run_first(tmp_path):
+    assert needs(str(tmp_path), "03") == tmp_path
+    with pytest.raises(EmotionHelpersError, match=r"pictures.* run notebook 03 first"):
+        needs(tmp_path / "pictures", "03")
+
+
+def test_a_player_holds_the_clip_and_of_a_long_recording_the_first_minute(
+    tone, tmp_path, monkeypatch
+):
+    shown = []
+    monkeypatch.setattr(notebooks, "display", shown.append)
+    for seconds in (1, 70):
+        play(tone(tmp_path / "a.wav", seconds=seconds), "a <b>tone</b>")
+        html = shown.pop().data
+        assert html.startswith("<div>a <b>tone</b>")
+        encoded = re.search('base64,([^"]*)', html)[1]
+        sound = sf.info(io.BytesIO(base64.b64decode(encoded)))
+        assert sound.duration == pytest.approx(min(seconds, 60))

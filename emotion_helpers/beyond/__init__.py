@@ -1,0 +1,1 @@
+"""What goes beyond the tutorial: other splits, noise, explanations, answers about recordings."""

@@ -1,0 +1,274 @@
+"""Prediction: what a network says of any recording, and when it had better say nothing."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from librosa import effects
+from scipy.ndimage import uniform_filter1d
+from tqdm import tqdm
+
+from .. import EmotionHelpersError, write_text
+from ..audio import CLIPPED_LIMIT, MIN_SECONDS, AudioError, Recording, high_pass, read_recording
+from ..clips import EMOTIONS, files_below
+from ..corpora import models_folder
+from ..models import N_TTA, Network, load_model, predict_proba, to_tensor
+from ..pictures import SpectrogramSettings, mel_decibels, mel_picture, to_pixels
+
+FRAME, HOP = 2048, 512  # samples: how finely loudness is looked at, as librosa.effects.trim does
+STEP = 1.0  # s from one window of a long recording to the next
+SILENCE, QUIET = 1e-4, 1e-3  # peaks, -80 and -60 dB: below, 16 bits leave too few steps to go by
+CLICK = 5 * HOP  # samples: a click sounds in FRAME / HOP frames, and high_pass adds one
+DYNAMIC_RANGE_LIMIT = 6.0  # dB between a picture's loud and quiet columns: speech moves more
+STATIONARITY_LAG, STATIONARITY_LIMIT = 27, 0.78  # columns (0.19 s); likeness of tones after it
+SURE = 0.5  # the probability that an answer needs
+# The files in a folder that are asked about.
+SUFFIXES = """.3g2 .3ga .3gp .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .caf .dts .eac3
+.flac .flv .gsm .m4a .m4b .m4v .mka .mkv .mov .mp2 .mp3 .mp4 .mpeg .mpg .oga .ogg .ogv .opus .ra
+.rf64 .rm .snd .spx .tta .ts .voc .w64 .wav .webm .wma .wmv .wv"""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one recording."""
+
+    file: str  # as it can be printed
+    emotion: str  # one of EMOTIONS, or "" if it had better not say
+    reason: str  # why it does not; "" if it does
+    probabilities: dict[str, float]  # calibrated, in the order of EMOTIONS; empty if not asked
+    segments: pd.DataFrame  # per window that was asked about: start and end [s], probabilities
+    recording: Recording
+
+
+def probabilities(picture: np.ndarray, network: Network) -> np.ndarray:
+    """Calibrated probabilities of the emotions for one `mel_picture`, (8,); always the same."""
+    generator = torch.Generator().manual_seed(0)  # of the augmented copies
+    pictures, n_tta = to_tensor(picture, network.recipe), N_TTA if network.recipe.n_tta else 0
+    with torch.inference_mode():
+        answer = predict_proba(network.model, pictures, network.recipe, n_tta, generator)[0]
+    scores = answer.clamp(min=1e-12).log().double() / network.temperature
+    return scores.softmax(dim=0).numpy()
+
+
+def split_windows(active: np.ndarray, settings: SpectrogramSettings) -> list[tuple[int, int]]:
+    """From which to which sample the network is asked: all from the first to the last of the
+    `active` intervals, (n, 2), if one picture can hold it, else windows, but for silent ones."""
+    size, first, end = (settings.width - 1) * settings.hop_length, active[0, 0], active[-1, 1]
+    if end - first <= size:
+        return [(max(first - FRAME, 0), end + FRAME)]  # mel_picture cuts off what is silent
+    starts = [*range(first, end - size, round(STEP * settings.sample_rate)), end - size]
+    shares = [np.diff(active.clip(start, start + size)).sum() / size for start in starts]
+    least = min(0.2, max(shares))  # a few words far apart are asked about all the same
+    return [(s, s + size) for s, share in zip(starts, shares, strict=True) if share >= least]
+
+
+def speech_measures(picture: np.ndarray, top_db: float) -> tuple[float, float]:
+    """Dynamic range [dB] and stationarity (0 to 1) of a `mel_picture`.
+
+    How far its columns go from quiet to loud, and how alike its tones are to those a fifth of a
+    second later. Speech moves in both; noise hardly moves in loudness, tones of music stand still.
+    """
+    columns = np.flatnonzero(picture.any(axis=(0, 2)))
+    voice = picture[::-1, columns[0] : columns[-1] + 1, 2]  # of the longest window
+    decibels = top_db * (voice.astype(np.float32) / 255 - 1)
+    loudness = 10 * np.log10((10 ** (decibels / 10)).sum(axis=0))
+    tones = (decibels - uniform_filter1d(decibels, 15, axis=0)).clip(min=0)[:150]  # up to 4 kHz
+    tones = tones / (np.linalg.norm(tones, axis=0) + 1e-3)
+    likeness = (tones[:, :-STATIONARITY_LAG] * tones[:, STATIONARITY_LAG:]).sum(axis=0)
+    stationarity = np.median(likeness) if likeness.size else 0.0
+    return np.subtract(*np.percentile(loudness, [95, 10])), stationarity
+
+
+def why_inaudible(recording: Recording, samples: np.ndarray, active: np.ndarray) -> str:
+    """Why there is nothing to ask about (in `samples`, what is audible of it); "" if there is."""
+    peak, length = np.abs(samples).max(), np.diff(active).sum()
+    if peak < QUIET and recording.channel_peak > max(QUIET, 10 * np.abs(recording.samples).max()):
+        return "its channels cancel each other, one is upside down: save one of them alone"
+    if peak <= SILENCE:
+        return "silence"
+    if peak < QUIET:
+        return f"too quiet (peak {20 * np.log10(peak):.0f} dB): record it louder"
+    milliseconds = 1000 * length / recording.sample_rate
+    click = f"only {milliseconds:.0f} ms are not silence: a click, not speech"
+    return click if length <= CLICK < len(samples) else ""
+
+
+def why_unanswered(recording: Recording, measures: list[tuple], mean: pd.Series) -> str:
+    """Why the network had better not name an emotion, in words; "" if it may."""
+    dynamic_range, stationarity = np.median(measures, axis=0)
+    if stationarity > STATIONARITY_LIMIT:
+        likeness = f"likeness {stationarity:.2f} after a fifth of a second"
+        return f"its tones stand still ({likeness}): music or a tone, not speech"
+    if recording.clipped > CLIPPED_LIMIT:
+        return "clipped: its loud parts are cut off at the top; record it with less gain"
+    if dynamic_range < DYNAMIC_RANGE_LIMIT:
+        return f"its loudness hardly moves ({dynamic_range:.1f} dB): noise or a hum, not speech"
+    unsure = f"not sure: {mean.idxmax()} comes first with {100 * mean.max():.0f} %"
+    return "" if mean.max() > SURE else unsure
+
+
+def predict(path: str | Path, network: Network, max_seconds: float = 3600) -> Prediction:
+    """What the network says of a recording; of a long one the mean over overlapping windows.
+
+    Raises `AudioError` for a file that is none, shorter than 0.1 s or longer than `max_seconds`.
+    """
+    settings, rate = network.settings, network.settings.sample_rate
+    recording = read_recording(path, rate, max_seconds)
+    if recording.seconds < MIN_SECONDS:
+        length = f"only {1000 * recording.seconds:.0f} ms of sound"
+        raise AudioError(f"{path}: {length}; at least {MIN_SECONDS} s is needed")
+    samples = high_pass(recording.samples, rate, settings.fmin)
+    normalized = samples / max(np.abs(samples).max(), SILENCE)  # librosa has a floor of -100 dB
+    active = effects.split(normalized, top_db=settings.trim_db)
+    reason, rows, measures = why_inaudible(recording, samples, active), [], []
+    for start, end in [] if reason else split_windows(active, settings):
+        picture = mel_picture(recording.samples[start:end], settings)
+        measures.append(speech_measures(picture, settings.top_db))
+        times = (start / rate, min(end / rate, recording.seconds))
+        rows.append((*times, *probabilities(picture, network)))
+    segments = pd.DataFrame(rows, columns=["start", "end", *EMOTIONS], dtype=float)
+    mean = segments[list(EMOTIONS)].mean().dropna()
+    reason = reason or why_unanswered(recording, measures, mean)
+    emotion, file = "" if reason else mean.idxmax(), str(path).encode(errors="replace").decode()
+    return Prediction(file, emotion, reason, mean.to_dict(), segments, recording)
+
+
+def clearest_picture(prediction: Prediction, emotion: str, network: Network) -> np.ndarray:
+    """The `mel_picture` of the window in which `emotion` is most probable."""
+    window = prediction.segments.loc[prediction.segments[emotion].idxmax()]
+    start, end = (round(at * network.settings.sample_rate) for at in (window.start, window.end))
+    return mel_picture(prediction.recording.samples[start:end], network.settings)
+
+
+def plot_timeline(prediction: Prediction, network: Network):
+    """Waveform, spectrogram and probabilities of a recording on one time axis; the figure."""
+    from matplotlib.figure import Figure  # not above: answers need none; no pyplot: it has one user
+
+    from ..plots import COLOURS, show_picture
+
+    segments, settings = prediction.segments, network.settings
+    samples, seconds = prediction.recording.samples, prediction.recording.seconds
+    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    waveform, spectrogram, emotions = figure.subplots(3, sharex=True, height_ratios=(1, 2, 2))
+    peaks = [np.abs(part).max() for part in np.array_split(samples, min(len(samples), 2000))]
+    times = np.linspace(0, seconds, len(peaks))
+    waveform.fill_between(times, np.negative(peaks), peaks, color="grey", linewidth=0)
+    waveform.set(ylabel="peak", ylim=(-1, 1), xlim=(0, seconds))
+    coarse = replace(settings, hop_length=max(settings.hop_length, len(samples) // 1000))
+    picture = to_pixels(mel_decibels(samples, settings.win_lengths[1], coarse), settings)
+    show_picture(np.stack([picture] * 3, axis=2), spectrogram, settings, seconds=seconds)
+    spectrogram.set_xlabel("")
+    width = (segments.end - segments.start).clip(upper=STEP if len(segments) > 1 else seconds)
+    percent = 100 * segments[list(EMOTIONS)]
+    for emotion, bottom in (percent.cumsum(axis=1) - percent).items():
+        bars = {"bottom": bottom, "color": COLOURS[emotion], "label": emotion}
+        emotions.bar((segments.start + segments.end) / 2, percent[emotion], width, **bars)
+    emotions.set(xlabel="time [s]", ylabel="probability [%]", ylim=(0, 100))
+    emotions.legend(loc="upper left", bbox_to_anchor=(1, 1), reverse=True, frameon=False)
+    text = f"{Path(prediction.file).name}: {prediction.emotion or prediction.reason}"
+    figure.suptitle(text, x=0.01, ha="left", fontweight="bold", parse_math=False)
+    return figure
+
+
+def final_model() -> Path:
+    """The folder of the network that `train_final` made of the real voices, else of the demo's."""
+    for folder in (models_folder(corpus) / "final" for corpus in ("real", "demo")):
+        if (folder / "model.safetensors").exists():
+            return folder
+    raise EmotionHelpersError(
+        "there is no trained network yet. `python -m emotion_helpers train` makes one from RAVDESS "
+        "(up to an hour and a half); with `--corpus demo` from synthetic voices (a minute, to try)"
+    )
+
+
+def map_in_threads(function: Callable, items: list, **options) -> Iterator:
+    """The function's result for each item, in order, on all cores; `options` of tqdm's bar."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // len(items)))  # several times all would be too many
+    try:
+        jobs = Parallel(n_jobs=-1, prefer="threads", return_as="generator")
+        results = jobs(delayed(function)(item) for item in items)
+        yield from tqdm(results, total=len(items), **options)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def find_recordings(paths: list[str]) -> list[Path]:
+    """The files among `paths`, and those in the folders there that have a recording's ending."""
+    files, left_out = [], Counter()
+    for path in map(Path, paths):
+        for file in files_below(path) if path.is_dir() else [path]:
+            if file == path or file.suffix.lower() in SUFFIXES.split():
+                files.append(file)
+            else:
+                left_out[file.suffix or "without an ending"] += 1
+    if left_out:
+        endings = ", ".join(f"{number} {ending}" for ending, number in left_out.items())
+        print(f"left out, by their endings: {endings}", file=sys.stderr)
+    if not files:
+        raise EmotionHelpersError(f"no recording in {', '.join(paths)}")
+    return files
+
+
+def report(predictions: list[Prediction], as_json: bool, csv: str | None) -> None:
+    """Write and print the table of predictions."""
+    rows = [vars(prediction) | prediction.probabilities for prediction in predictions]
+    for row in rows:
+        row |= {"seconds": row["recording"].seconds, "notes": "; ".join(row["recording"].notes)}
+    columns = ["file", "emotion", "reason", "seconds", *EMOTIONS, "notes"]
+    table = pd.DataFrame(rows, columns=columns).round({"seconds": 2} | dict.fromkeys(EMOTIONS, 4))
+    try:
+        if csv and rows:
+            write_text(csv, table.to_csv(index=False))
+    finally:  # whatever keeps it from being written, it is printed
+        if as_json:
+            segments = [row["segments"].round(4).to_dict("records") for row in rows]
+            print(table.assign(segments=segments).to_json(orient="records", indent=1))
+        elif rows:
+            table[list(EMOTIONS)] = (100 * table[list(EMOTIONS)]).round()
+            print(table.to_string(index=False, na_rep="", float_format="{:g}".format))
+
+
+def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> int:
+    """Answer about each recording in `paths`, and in the folders there, on all cores.
+
+    Prints a table, or JSON, also of what is finished when it is interrupted, and writes it to `csv`
+    (of several recordings: emotions.csv). `timeline`: where a figure of one recording goes. Returns
+    how many could not be read.
+    """
+    files, answers = find_recordings(paths), []
+    several = len(files) > 1 or Path(paths[0]).is_dir()
+    csv = csv or ("emotions.csv" if several else None)
+    if timeline and several:
+        raise EmotionHelpersError(f"a timeline is of one recording, and these are {len(files)}")
+    if timeline and Path(timeline).suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise EmotionHelpersError(f"{timeline}: a timeline is a .png, .svg or .pdf file")
+    for output in filter(None, (csv, timeline)):  # before the work, not after it
+        if Path(output).is_dir() or not Path(output).absolute().parent.is_dir():
+            raise EmotionHelpersError(f"{output}: it is a folder, or in one that is not there")
+    network = load_model(model or final_model())
+
+    def ask(file):
+        try:
+            return predict(file, network)
+        except EmotionHelpersError as error:
+            return str(error)
+        except Exception as error:  # whatever is wrong with one file, others have their answers
+            return f"{file}: {type(error).__name__}: {error}"
+
+    try:
+        answers.extend(map_in_threads(ask, files, unit="recording", disable=not several))
+    finally:
+        report([answer for answer in answers if isinstance(answer, Prediction)], as_json, csv)
+        problems = [answer for answer in answers if isinstance(answer, str)]
+        for problem in problems:
+            print(problem, file=sys.stderr)
+    if timeline and not problems:
+        plot_timeline(answers[0], network).savefig(timeline)
+    return len(problems)

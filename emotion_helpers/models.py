@@ -1,0 +1,199 @@
+"""Models: the recipe, the network, its answers about pictures, and its weights on disk."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torchvision.models import ResNet34_Weights, resnet34
+
+from . import EmotionHelpersError, atomic_write
+from .augmentation import shift_and_stretch, spec_augment
+from .clips import EMOTIONS
+from .corpora import models_folder
+from .pictures import SpectrogramSettings, resize
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+N_TTA = 4  # augmented copies behind an answer about a recording; evaluation takes twice as many
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained, from pictures on. The defaults are for unseen speakers."""
+
+    height: int = 64  # of the resized picture
+    width: int = 224  # time is worth more pixels than pitch
+    epochs: int = 24
+    batch_size: int = 32
+    lr: tuple[float, float] = (1e-3, 4e-3)  # lowest and highest layers
+    tess: bool = False  # an eighth of TESS per epoch beside all of RAVDESS
+    shift: float = 0.1  # see augmentation.shift_and_stretch
+    stretch: float = 0.1
+    pitch: float = 0.0
+    mask_size: float = 0.1  # see augmentation.spec_augment
+    mixup: float = 0.4  # alpha; 0: none
+    cut: bool = True  # cut and paste in place of mixup in half of the batches
+    n_tta: int = 8  # augmented copies behind an evaluated answer
+    teacher: "Recipe | None" = None  # whose network this one goes on from, and is taught by
+    corruption_p: float = 0.0  # share of its pictures that are heard in noise; see distillation
+
+    def __post_init__(self):
+        try:
+            if isinstance(self.teacher, dict):  # from JSON
+                object.__setattr__(self, "teacher", Recipe(**self.teacher))
+            object.__setattr__(self, "lr", tuple(self.lr))
+            counts = (self.height, self.width, self.epochs, self.batch_size, 1 + self.n_tta)
+            shares = (self.shift, self.stretch, self.pitch, self.mask_size, self.corruption_p)
+            possible = all(type(count) is int and 1 <= count <= 4096 for count in counts)
+            possible &= all(0 <= share <= 1 for share in shares) and 0 <= self.mixup < 1e3
+            possible &= len(self.lr) == 2 and 0 < min(self.lr) <= max(self.lr) < 1e3
+            possible &= self.teacher is None or isinstance(self.teacher, Recipe)
+        except TypeError:  # something that is no number
+            possible = False
+        if not possible:
+            raise EmotionHelpersError(f"{self}: such a recipe cannot be")
+
+
+BEST = Recipe()
+NO_MIXING = {"mask_size": 0.0, "mixup": 0.0, "cut": False}
+RECIPES = {
+    "best": BEST,
+    "robust": Recipe(teacher=BEST, corruption_p=0.9, epochs=12, lr=(7e-4, 7e-4), **NO_MIXING),
+    "quick": replace(BEST, height=48, width=48, epochs=3, n_tta=0),  # for the demo voices
+}
+REPORTED_RECIPE = {"real": "best", "demo": "quick"}  # of each corpus, in the tables of results
+DEPLOYED_RECIPE = {"real": "robust", "demo": "quick"}  # of the network that answers
+
+
+def build_network() -> nn.Module:
+    """ResNet-34 up to its last maps, their means, one linear layer; untrained. What fastai's
+    `vision_learner(..., resnet34, **HEAD)` trains."""
+    body = nn.Sequential(*list(resnet34().children())[:-2])
+    last = (nn.BatchNorm1d(512), nn.Linear(512, len(EMOTIONS), bias=False))
+    return nn.Sequential(body, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *last))
+
+
+@cache
+def imagenet_weights() -> str:
+    """Which ResNet-34 ImageNet weights training starts from, in words; downloads them if needed.
+
+    They lie in models/torch unless TORCH_HOME is set; their name has the begin of their SHA-256.
+    Raises `EmotionHelpersError` if they cannot be downloaded, or are damaged.
+    """
+    os.environ.setdefault("TORCH_HOME", str(models_folder("torch")))
+    weights = ResNet34_Weights.IMAGENET1K_V1
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.split("/")[-1]
+    try:
+        weights.get_state_dict(check_hash=True)
+    except Exception as error:  # what half a file raises is not documented
+        problem = f"no ImageNet weights ({error}): get {weights.url} with a browser and put it at "
+        problem += f"{file}, or train from random weights"
+        if file.exists():
+            problem = f"{file} is damaged ({error}): delete it, run again"
+        raise EmotionHelpersError(problem) from error
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    genuine = digest in file.stem
+    return f"torchvision's {file.stem}" if genuine else f"a stand-in for {file.stem} ({digest})"
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers in hardware."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+
+
+def describe_device() -> str:
+    """What this machine trains on, in words."""
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        return f"CUDA, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "Apple GPU"
+    return f"CPU{' with bfloat16' if has_bfloat16() else ''}, {torch.get_num_threads()} threads"
+
+
+def to_tensor(picture: np.ndarray, recipe: Recipe) -> Tensor:
+    """A `mel_picture` in the network's size, float from 0 to 1, shape (1, 3, height, width)."""
+    pixels = np.array(resize(picture, recipe.height, recipe.width), dtype=np.float32)
+    return torch.from_numpy(pixels / 255).permute(2, 0, 1)[None]
+
+
+def normalize(pictures: Tensor) -> Tensor:
+    """Pictures, (n, 3, height, width), 0 to 1, as networks get them: by ImageNet's statistics."""
+    mean, std = (torch.tensor(x, device=pictures.device) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return (pictures - mean[:, None, None]) / std[:, None, None]
+
+
+def predict_proba(model, pictures: Tensor, recipe: Recipe, n_tta=0, generator=None) -> Tensor:
+    """Probability of each emotion, shape (n, 8), for pictures, shape (n, 3, height, width).
+
+    Test-time augmentation as in fastai's `learn.tta`: a quarter the picture as it is, three
+    quarters the mean of `n_tta` copies, augmented as in training.
+    """
+    batch = pictures
+    if n_tta:
+        warp, masks = (recipe.shift, recipe.stretch, recipe.pitch), (2, recipe.mask_size)
+        copies = shift_and_stretch(pictures.repeat(n_tta, 1, 1, 1), *warp, generator)
+        batch = torch.cat([pictures, spec_augment(copies, *masks, generator)])
+    first, *others = model(normalize(batch)).float().softmax(dim=1).split(len(pictures))
+    return 0.25 * first + 0.75 * torch.stack(others).mean(dim=0) if others else first
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A trained network and what is needed to ask it."""
+
+    model: nn.Module  # in evaluation mode, on the CPU
+    settings: SpectrogramSettings  # of the pictures it learnt from
+    recipe: Recipe
+    info: dict  # more about it: corpus, unseen_speakers, metrics, temperature, versions, ...
+
+    @property
+    def temperature(self) -> float:
+        """What its scores are divided by, so that 70 % is right in seven of ten."""
+        return self.info.get("temperature", 1.0)
+
+
+def save_model(folder: str | Path, model: nn.Module, settings, recipe: Recipe, **info) -> Path:
+    """Write folder/model.safetensors: the weights and, in its metadata, the rest of a `Network`."""
+    versions = {name: version(name) for name in ("torch", "torchvision", "fastai", "librosa")}
+    config = {"emotions": EMOTIONS, "settings": asdict(settings), "recipe": asdict(recipe)}
+    metadata = {"config": json.dumps(config | {"info": info | {"versions": versions}})}
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with atomic_write(Path(folder) / "model.safetensors") as partial:
+        save_file(weights, partial, metadata)
+    return Path(folder)
+
+
+def load_model(folder: str | Path) -> Network:
+    """The network that `save_model` wrote; nothing in the file is executed.
+
+    Raises `EmotionHelpersError` naming the file if it is missing, damaged or something else.
+    """
+    file, model = Path(folder) / "model.safetensors", build_network().eval()
+    make = "run notebook 04 or `python -m emotion_helpers train`, which train a network"
+    if not file.exists():
+        raise EmotionHelpersError(f"{file} is missing: {make}")
+    try:
+        with safe_open(file, "pt") as opened:
+            config = json.loads(opened.metadata()["config"])
+        settings, recipe = SpectrogramSettings(**config["settings"]), Recipe(**config["recipe"])
+        network = Network(model, settings, recipe, config["info"])
+        model.load_state_dict(load_file(file))
+        finite = all(weights.isfinite().all() for weights in model.state_dict().values())
+        if (
+            not finite
+            or config["emotions"] != [*EMOTIONS]
+            or not 0.01 <= network.temperature <= 100
+        ):
+            raise ValueError("its weights, emotions or temperature cannot be")
+    except Exception as error:  # whatever is in that file
+        reason = f"{file} is damaged, or not of this tutorial ({type(error).__name__}: {error})"
+        raise EmotionHelpersError(f"{reason}; {make}") from error
+    return network
