@@ -65,6 +65,8 @@ def in_words(prediction: Prediction, intended: str | None = None) -> str:
 def play_nearest(picture, emotion: str | None, network: Network) -> gr.Audio:
     """A player with the training clip of `emotion` that is most like a picture; hidden if there is
     none, or if what the network learnt from is not on this machine."""
+    if not emotion:
+        return gr.Audio(visible=False)
     try:
         table = nearest_clips(picture, network)
         nearest = table.clip_id[table.emotion == emotion].iloc[0]

@@ -14,8 +14,8 @@ from librosa import effects
 from scipy.ndimage import uniform_filter1d
 from tqdm import tqdm
 
-from .. import EmotionHelpersError, write_text
-from ..audio import CLIPPED_LIMIT, MIN_SECONDS, AudioError, Recording, high_pass, read_recording
+from .. import EmotionHelpersError, audio, write_text
+from ..audio import AudioError, Recording, high_pass, read_recording
 from ..clips import EMOTIONS, files_below
 from ..corpora import models_folder
 from ..models import N_TTA, Network, load_model, predict_proba, to_tensor
@@ -23,7 +23,7 @@ from ..pictures import SpectrogramSettings, mel_decibels, mel_picture, to_pixels
 
 FRAME, HOP = 2048, 512  # samples: how finely loudness is looked at, as librosa.effects.trim does
 STEP = 1.0  # s from one window of a long recording to the next
-SILENCE, QUIET = 1e-4, 1e-3  # peaks, -80 and -60 dB: below, 16 bits leave too few steps to go by
+QUIET = 1e-3  # peak, -60 dB: below, 16 bits leave too few steps to go by
 CLICK = 5 * HOP  # samples: a click sounds in FRAME / HOP frames, and high_pass adds one
 DYNAMIC_RANGE_LIMIT = 6.0  # dB between a picture's loud and quiet columns: speech moves more
 STATIONARITY_LAG, STATIONARITY_LIMIT = 27, 0.78  # columns (0.19 s); likeness of tones after it
@@ -90,7 +90,7 @@ def why_inaudible(recording: Recording, samples: np.ndarray, active: np.ndarray)
     peak, length = np.abs(samples).max(), np.diff(active).sum()
     if peak < QUIET and recording.channel_peak > max(QUIET, 10 * np.abs(recording.samples).max()):
         return "its channels cancel each other, one is upside down: save one of them alone"
-    if peak <= SILENCE:
+    if peak <= audio.SILENT:
         return "silence"
     if peak < QUIET:
         return f"too quiet (peak {20 * np.log10(peak):.0f} dB): record it louder"
@@ -105,7 +105,7 @@ def why_unanswered(recording: Recording, measures: list[tuple], mean: pd.Series)
     if stationarity > STATIONARITY_LIMIT:
         likeness = f"likeness {stationarity:.2f} after a fifth of a second"
         return f"its tones stand still ({likeness}): music or a tone, not speech"
-    if recording.clipped > CLIPPED_LIMIT:
+    if recording.clipped > audio.CLIPPED_LIMIT:
         return "clipped: its loud parts are cut off at the top; record it with less gain"
     if dynamic_range < DYNAMIC_RANGE_LIMIT:
         return f"its loudness hardly moves ({dynamic_range:.1f} dB): noise or a hum, not speech"
@@ -120,11 +120,12 @@ def predict(path: str | Path, network: Network, max_seconds: float = 3600) -> Pr
     """
     settings, rate = network.settings, network.settings.sample_rate
     recording = read_recording(path, rate, max_seconds)
-    if recording.seconds < MIN_SECONDS:
+    if recording.seconds < audio.MIN_SECONDS:
         length = f"only {1000 * recording.seconds:.0f} ms of sound"
-        raise AudioError(f"{path}: {length}; at least {MIN_SECONDS} s is needed")
+        raise AudioError(f"{path}: {length}; at least {audio.MIN_SECONDS} s is needed")
     samples = high_pass(recording.samples, rate, settings.fmin)
-    normalized = samples / max(np.abs(samples).max(), SILENCE)  # librosa has a floor of -100 dB
+    peak = max(np.abs(samples).max(), audio.SILENT)
+    normalized = samples / peak  # librosa has a floor of -100 dB
     active = effects.split(normalized, top_db=settings.trim_db)
     reason, rows, measures = why_inaudible(recording, samples, active), [], []
     for start, end in [] if reason else split_windows(active, settings):
