@@ -13,6 +13,10 @@ from . import EmotionHelpersError
 COMMANDS = {  # name: the function that it calls (imported only then: torch takes seconds), help
     "tutorial": ("notebooks.run_tutorial", "run the notebooks in order, top to bottom"),
     "evaluate": ("beyond.cross_validation.evaluate", "train and test a recipe on a split's folds"),
+    "staircase": (
+        "beyond.staircase.study_staircase",
+        "from the article's recipe to ours, in steps",
+    ),
     "train": ("beyond.cross_validation.train_final", "train the network that predict and app ask"),
     "robustness": ("beyond.robustness.study_robustness", "unseen speakers in noise, rooms, ..."),
     "adaptation": ("beyond.adaptation.study_adaptation", "what a few clips of a speaker bring"),
@@ -29,11 +33,20 @@ TRAINING = [  # what all commands that train have in common; they go on where th
 OPTIONS = {
     "tutorial": [("--in-place", "write the outputs into notebooks/ too", {"action": "store_true"})],
     "evaluate": [
-        ("--split", "random, emobox, luna, tess-oaf-yaf, tess-yaf-oaf", {"default": "emobox"}),
+        (
+            "--split",
+            "such as random, luna, gender: see emotion_helpers.splits",
+            {"default": "emobox"},
+        ),
         ("--seeds", "how many networks for each fold", {"type": int, "default": 1}),
         ("--folds", "only these, counted from 1", {"type": int, "nargs": "+"}),
         ("--validate", "leave the fold alone, test on others", {"action": "store_true"}),
         *TRAINING,
+    ],
+    "staircase": [
+        TRAINING[0],
+        ("--steps", "only these, such as article colours", {"nargs": "+"}),
+        ("--seeds", "how many networks for each step", {"type": int, "default": 1}),
     ],
     **dict.fromkeys(("train", "robustness", "adaptation"), TRAINING),
     "predict": [
@@ -85,9 +98,9 @@ def read_options(command: str, options: dict) -> dict:
         raise EmotionHelpersError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
     try:
         recipe = replace(RECIPES[name], **parse_pairs(change))
-        if recipe.teacher:  # it is asked about the same pictures
+        if recipe.corruption_p:  # its teacher is asked about the same pictures
             size = {"height": recipe.height, "width": recipe.width}
-            recipe = replace(recipe, teacher=replace(recipe.teacher, **size))
+            recipe = replace(recipe, start=replace(recipe.start, **size))
         options["recipe"] = recipe
         options["settings"] = SpectrogramSettings(**parse_pairs(options["settings"]))
     except TypeError as error:  # an unknown name, or a word for a number

@@ -134,18 +134,19 @@ def fetch(corpus: str, folder: Path) -> None:
     raise CorpusError(f"{problems}\n{advice}, or set DATA to the folder of your clips")
 
 
-def get_corpora(corpus: str = "real", data: str | Path | None = None) -> Path:
+def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPECTED)) -> Path:
     """The folder with the clips of `corpus` ("real" or "demo"); what is missing is fetched or made.
 
     `data`: what the reader has already: a folder of any shape, with clips, or else with zip
-    files, or one zip file; zip files are unpacked to data/real. Raises `CorpusError`.
+    files, or one zip file; zip files are unpacked to data/real. `parts`: which of the real corpora
+    are wanted. Raises `CorpusError`.
     """
     if corpus == "demo":
         return make_demo(ROOT / "data" / "demo")
     if corpus != "real":
         raise CorpusError(f"CORPUS is {corpus!r}; it can be 'real' or 'demo'")
     folder, data = ROOT / "data" / "real", Path(data).expanduser() if data else None
-    missing = [key for key in EXPECTED if key not in count_clips(folder)]
+    missing = [key for key in parts if key not in count_clips(folder)]
     if data and count_clips(data):
         folder = data
     elif data and missing:  # else an earlier notebook did it
@@ -159,7 +160,9 @@ def get_corpora(corpus: str = "real", data: str | Path | None = None) -> Path:
         for key in missing:
             fetch(key, folder)
     counts = count_clips(folder)
-    if not counts >= Counter(EXPECTED):
-        shares = [f"{counts[key]} of {number} {key.upper()}" for key, number in EXPECTED.items()]
-        print(f"{folder} holds {' and '.join(shares)} clips; going on with these.")
+    expected = {key: EXPECTED[key] for key in parts}
+    if not counts >= Counter(expected):
+        shares = [f"{counts[key]} of {number} {key.upper()}" for key, number in expected.items()]
+        place = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+        print(f"{place} holds {' and '.join(shares)} clips; going on with these.")
     return folder

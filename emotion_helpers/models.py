@@ -27,14 +27,18 @@ N_TTA = 4  # augmented copies behind an answer about a recording; evaluation tak
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained, from pictures on. The defaults are for unseen speakers."""
+    """How a network is trained, from pictures on; the defaults are the series' first stage."""
 
-    height: int = 64  # of the resized picture
-    width: int = 224  # time is worth more pixels than pitch
+    height: int = 144  # of the resized picture: half of what is rendered
+    width: int = 216
+    kernel_scale: tuple[int, int] = (
+        2,
+        1,
+    )  # of the first layer, in height and width; see `scale_kernels`
     epochs: int = 24
     batch_size: int = 32
     lr: tuple[float, float] = (1e-3, 4e-3)  # lowest and highest layers
-    tess: bool = False  # an eighth of TESS per epoch beside all of RAVDESS
+    tess: bool = True  # an eighth of TESS per epoch beside all of RAVDESS
     shift: float = 0.1  # see augmentation.shift_and_stretch
     stretch: float = 0.1
     pitch: float = 0.0
@@ -42,41 +46,68 @@ class Recipe:
     mixup: float = 0.4  # alpha; 0: none
     cut: bool = True  # cut and paste in place of mixup in half of the batches
     n_tta: int = 8  # augmented copies behind an evaluated answer
-    teacher: "Recipe | None" = None  # whose network this one goes on from, and is taught by
-    corruption_p: float = 0.0  # share of its pictures that are heard in noise; see distillation
+    start: "Recipe | None" = None  # whose network this one goes on from
+    corruption_p: float = 0.0  # share of pictures heard in noise; above 0, `start` is the teacher
 
     def __post_init__(self):
         try:
-            if isinstance(self.teacher, dict):  # from JSON
-                object.__setattr__(self, "teacher", Recipe(**self.teacher))
-            object.__setattr__(self, "lr", tuple(self.lr))
+            if isinstance(self.start, dict):  # from JSON
+                object.__setattr__(self, "start", Recipe(**self.start))
+            for name in ("lr", "kernel_scale"):  # JSON has lists
+                object.__setattr__(self, name, tuple(getattr(self, name)))
             counts = (self.height, self.width, self.epochs, self.batch_size, 1 + self.n_tta)
+            counts += self.kernel_scale
             shares = (self.shift, self.stretch, self.pitch, self.mask_size, self.corruption_p)
             possible = all(type(count) is int and 1 <= count <= 4096 for count in counts)
             possible &= all(0 <= share <= 1 for share in shares) and 0 <= self.mixup < 1e3
             possible &= len(self.lr) == 2 and 0 < min(self.lr) <= max(self.lr) < 1e3
-            possible &= self.teacher is None or isinstance(self.teacher, Recipe)
-        except TypeError:  # something that is no number
+            possible &= len(self.kernel_scale) == 2 and max(self.kernel_scale) <= 8
+            possible &= isinstance(self.start, Recipe) or (
+                self.start is None and not self.corruption_p
+            )
+            old = getattr(self.start, "kernel_scale", (1, 1))  # which is multiplied
+            possible &= all(scale % b == 0 for scale, b in zip(self.kernel_scale, old, strict=True))
+        except (TypeError, ValueError):  # something that is no number, or not as many
             possible = False
         if not possible:
             raise EmotionHelpersError(f"{self}: such a recipe cannot be")
 
 
-BEST = Recipe()
+HALF = Recipe()
+WHOLE = Recipe(height=288, width=432, kernel_scale=(4, 2), start=HALF, epochs=4, lr=(2e-4, 8e-4))
+BEST = Recipe(height=64, width=224, kernel_scale=(1, 1), tess=False)  # the first edition's
 NO_MIXING = {"mask_size": 0.0, "mixup": 0.0, "cut": False}
+NOISE = {"corruption_p": 0.9, "epochs": 12, "lr": (7e-4, 7e-4), **NO_MIXING}
 RECIPES = {
+    "144": HALF,
+    "288": WHOLE,
     "best": BEST,
-    "robust": Recipe(teacher=BEST, corruption_p=0.9, epochs=12, lr=(7e-4, 7e-4), **NO_MIXING),
+    "robust": replace(BEST, start=BEST, **NOISE),
     "quick": replace(BEST, height=48, width=48, epochs=3, n_tta=0),  # for the demo voices
 }
 REPORTED_RECIPE = {"real": "best", "demo": "quick"}  # of each corpus, in the tables of results
 DEPLOYED_RECIPE = {"real": "robust", "demo": "quick"}  # of the network that answers
 
 
-def build_network() -> nn.Module:
+def scale_kernels(conv: nn.Conv2d, rows: int, columns: int) -> nn.Conv2d:
+    """The layer for pictures `rows` times as high and `columns` times as wide as `conv` is used to.
+
+    Every weight is repeated and divided, kernel, stride and padding grow: it computes what `conv`
+    computed of such a picture averaged to the old size, and can learn from the finer one.
+    """
+    weight = conv.weight.detach().repeat_interleave(rows, 2).repeat_interleave(columns, 3)
+    stride, padding = ((y * rows, x * columns) for y, x in (conv.stride, conv.padding))
+    shape = (conv.in_channels, conv.out_channels, weight.shape[2:], stride, padding)
+    scaled = nn.Conv2d(*shape, bias=False, device="meta")  # which draws no random weights
+    scaled.weight = nn.Parameter(weight / (rows * columns))
+    return scaled
+
+
+def build_network(kernel_scale: tuple[int, int] = (1, 1)) -> nn.Module:
     """ResNet-34 up to its last maps, their means, one linear layer; untrained. What fastai's
-    `vision_learner(..., resnet34, **HEAD)` trains."""
+    `vision_learner(..., resnet34, **HEAD)` trains, its first layer scaled."""
     body = nn.Sequential(*list(resnet34().children())[:-2])
+    body[0] = scale_kernels(body[0], *kernel_scale)
     last = (nn.BatchNorm1d(512), nn.Linear(512, len(EMOTIONS), bias=False))
     return nn.Sequential(body, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *last))
 
@@ -129,6 +160,12 @@ def normalize(pictures: Tensor) -> Tensor:
     return (pictures - mean[:, None, None]) / std[:, None, None]
 
 
+def denormalize(pictures: Tensor) -> Tensor:
+    """What `normalize` was given, from 0 to 1."""
+    mean, std = (torch.tensor(x, device=pictures.device) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return (pictures * std[:, None, None] + mean[:, None, None]).clamp(0, 1)
+
+
 def predict_proba(model, pictures: Tensor, recipe: Recipe, n_tta=0, generator=None) -> Tensor:
     """Probability of each emotion, shape (n, 8), for pictures, shape (n, 3, height, width).
 
@@ -176,7 +213,7 @@ def load_model(folder: str | Path) -> Network:
 
     Raises `EmotionHelpersError` naming the file if it is missing, damaged or something else.
     """
-    file, model = Path(folder) / "model.safetensors", build_network().eval()
+    file = Path(folder) / "model.safetensors"
     make = "run notebook 04 or `python -m emotion_helpers train`, which train a network"
     if not file.exists():
         raise EmotionHelpersError(f"{file} is missing: {make}")
@@ -184,6 +221,7 @@ def load_model(folder: str | Path) -> Network:
         with safe_open(file, "pt") as opened:
             config = json.loads(opened.metadata()["config"])
         settings, recipe = SpectrogramSettings(**config["settings"]), Recipe(**config["recipe"])
+        model = build_network(recipe.kernel_scale).eval()
         network = Network(model, settings, recipe, config["info"])
         model.load_state_dict(load_file(file))
         finite = all(weights.isfinite().all() for weights in model.state_dict().values())

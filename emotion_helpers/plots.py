@@ -8,18 +8,21 @@ from PIL import Image
 from .clips import EMOTIONS
 from .pictures import SpectrogramSettings, mel_filters
 
-# Okabe and Ito's, which most colour-blind people can tell apart.
-COLOURS = ("#7f7f7f", "#56b4e9", "#d6a500", "#0072b2", "#d55e00", "#cc79a7", "#009e73", "#000000")
+# Okabe and Ito's, which most colour-blind people can tell apart; brown in place of their black.
+COLOURS = ("#7f7f7f", "#56b4e9", "#d6a500", "#0072b2", "#d55e00", "#cc79a7", "#009e73", "#5c3a21")
 COLOURS = dict(zip(EMOTIONS, COLOURS, strict=True))
-CORPUS_COLOURS = {"ravdess": "#0072b2", "tess": "#e69f00"}
+DARK, LIGHT = "#2f4b4f", "#a9b8ba"  # slate, for all that is no emotion
+CORPUS_COLOURS = {"ravdess": DARK, "tess": LIGHT}
 
 
 def set_style() -> None:
     """Draw all later figures of this program in the series' style."""
     axes = {"spines.top": False, "spines.right": False, "titlesize": "medium"}
     plt.rc("axes", titlelocation="left", **axes)
-    plt.rc("figure", dpi=84, **{"constrained_layout.use": True})
+    plt.rc("figure", dpi=144, **{"constrained_layout.use": True})
     plt.rc("legend", frameon=False)
+    plt.rc("svg", hashsalt="emotions")  # the same figure is the same text in every run
+    plt.rc("path", simplify_threshold=1)  # a wave of 60,000 samples has no use for each of them
 
 
 def title(text: str, corpus: str) -> None:
@@ -40,6 +43,7 @@ def show_picture(
     ax.imshow(pixels, extent=(0, seconds or settings.seconds, 0, settings.n_mels), aspect="auto")
     centres = np.ravel(mel_filters(settings).argmax(axis=1)) * settings.sample_rate / settings.n_fft
     hertz = [100, 500, 1000, 2000, 4000, 8000] if axes else []
+    hertz = [frequency for frequency in hertz if settings.fmin <= frequency <= settings.fmax]
     rows = np.interp(hertz, centres, np.arange(settings.n_mels) + 0.5)
     ax.set_yticks(rows, [f"{frequency / 1000:g}" for frequency in hertz])
     if axes:
@@ -55,24 +59,8 @@ def plot_counts(counts: pd.DataFrame, ax=None, unit: str = "clips"):
     ax = counts.plot.bar(stacked=True, color=colours, ax=ax or plt.gca(), width=0.8, rot=30)
     for bars in ax.containers:
         labels = [f"{count:.0f}" if count else "" for count in bars.datavalues]
-        ax.bar_label(bars, labels=labels, label_type="center", color="white", fontsize=9)
+        colour = "black" if bars[0].get_facecolor()[1] > 0.5 else "white"
+        ax.bar_label(bars, labels=labels, label_type="center", color=colour, fontsize=9)
     ax.set(xlabel="", ylabel=unit)
     ax.legend([corpus.upper() for corpus in counts], loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
-
-
-def plot_confusion(counts: pd.DataFrame, ax=None, rates: bool = False):
-    """Confusion matrix, truth down, prediction across, in clips or in % of the truth; axes."""
-    ax = ax or plt.gca()
-    share = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), value in np.ndenumerate((share if rates else counts).to_numpy()):
-        colour = "white" if share.iloc[row, column] > 55 else "black" if value else "lightgrey"
-        text = {"ha": "center", "va": "center", "fontsize": 9, "color": colour}
-        ax.text(column, row, f"{value:.0f}" if value else "·", **text)
-    ax.set_xticks(range(len(counts)), counts.columns, rotation=45, ha="right")
-    ax.set_yticks(range(len(counts)), counts.index)
-    ax.set(xlabel="the network said", ylabel="it was")
-    ax.set_title("% of each emotion's clips" if rates else "clips")
-    ax.spines[:].set_visible(False)
     return ax

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from . import EmotionHelpersError
+from .clips import STATEMENTS
 
 # RAVDESS actors of each test fold; all others are for training. emobox: github.com/emo-box/EmoBox;
 # luna: Luna-Jimenez et al. 2021, doi:10.3390/s21227665, and 2022, doi:10.3390/app12010327.
@@ -14,6 +15,7 @@ ACTORS = {
     split: [[f"Actor_{actor}" for actor in fold.split()] for fold in folds.split(",")]
     for split, folds in FOLDS.items()
 }
+DOGS = STATEMENTS[1]
 
 
 def random_split(clips: pd.DataFrame, valid_share: float = 0.2, seed: int = 42) -> set[str]:
@@ -27,16 +29,35 @@ def random_split(clips: pd.DataFrame, valid_share: float = 0.2, seed: int = 42) 
     return set(clips.clip_id[clips.md5.isin(valid)])
 
 
-def speaker_folds(clips: pd.DataFrame, split: str) -> list[set[str]]:
-    """The clips that each fold of a split tests on; a fold trains on others.
+def count_folds(split: str) -> int:
+    """How many folds a split has."""
+    return 2 if split == "gender" else len(ACTORS.get(split.removeprefix("statement-"), "1"))
+
+
+def speaker_folds(clips: pd.DataFrame, split: str) -> list[tuple[set[str], set[str]]]:
+    """The clips (clip_ids) to train on and to test on, for each fold of a split.
 
     "random": one fold, speakers known. "emobox" (six) and "luna" (five): RAVDESS actors who are
     never heard in training. "tess-oaf-yaf": train on OAF (and RAVDESS), test on YAF;
-    "tess-yaf-oaf": the other way round. Raises `EmotionHelpersError` for another name.
+    "tess-yaf-oaf": the other way round. "statement": train on "Kids are talking by the door", test
+    on "Dogs are sitting by the door", speakers known; "statement-emobox": neither the speakers nor
+    the sentence known. "gender": test on RAVDESS's men, then on its women. Raises
+    `EmotionHelpersError` for another name.
     """
     if split == "random":
-        return [random_split(clips)]
-    folds = ACTORS | {"tess-oaf-yaf": [["YAF"]], "tess-yaf-oaf": [["OAF"]]}
-    if split not in folds:
-        raise EmotionHelpersError(f"there is no split {split!r}, but random, {', '.join(folds)}")
-    return [set(clips.clip_id[clips.speaker.isin(fold)]) for fold in folds[split]]
+        test = random_split(clips)
+        return [(set(clips.clip_id) - test, test)]
+    actors = {name: [clips.speaker.isin(fold) for fold in folds] for name, folds in ACTORS.items()}
+    acted, male, dogs = clips.corpus == "ravdess", clips.gender == "male", clips.text == DOGS
+    splits = {
+        **actors,
+        "tess-oaf-yaf": [clips.speaker == "YAF"],
+        "tess-yaf-oaf": [clips.speaker == "OAF"],
+        "statement": [dogs],
+        "statement-emobox": [(~dogs & ~fold, dogs & fold) for fold in actors["emobox"]],
+        "gender": [(~male, male), (male, acted & ~male)],
+    }
+    if split not in splits:
+        raise EmotionHelpersError(f"there is no split {split!r}, but random, {', '.join(splits)}")
+    folds = [fold if isinstance(fold, tuple) else (~fold, fold) for fold in splits[split]]
+    return [(set(clips.clip_id[train]), set(clips.clip_id[test])) for train, test in folds]

@@ -5,10 +5,10 @@ import json
 import random
 import time
 import warnings
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 with warnings.catch_warnings():
@@ -23,6 +23,7 @@ from .pictures import picture_files, read_settings, resize
 
 HEAD = {"concat_pool": False, "lin_ftrs": [], "ps": 0}  # of vision_learner: see build_network
 MACHINERY = ("TrainEvalCallback", "Recorder", "CastToTensor", "ProgressCallback")
+MACHINERY += ("ParamScheduler", "CheckpointEveryEpoch")  # the config has them
 MACHINERY += ("BFloat16", "ChannelsLast", "MixedPrecision")  # of this machine, not of the run
 
 
@@ -83,6 +84,25 @@ def picture_loaders(folder, settings, recipe: Recipe, valid: set, train: set | N
     return block.dataloaders(files, bs=recipe.batch_size, num_workers=0, dl_type=FewerTess)
 
 
+class MixOrCut(fastai.MixUp):
+    """fastai's MixUp, or in half of the batches a random stretch of time from another picture.
+
+    Zhang et al. 2018, arXiv:1710.09412; CutMix along time: Yun et al. 2019, arXiv:1905.04899.
+    """
+
+    def before_batch(self):
+        if torch.rand(1) < 0.5:
+            super().before_batch()
+            return
+        width, shuffle = self.x.shape[-1], torch.randperm(len(self.y), device=self.x.device)
+        size = int(torch.randint(width + 1, (1,)))
+        start = int(torch.randint(width - size + 1, (1,)))
+        mixed = self.x.clone()
+        mixed[..., start : start + size] = self.x[shuffle][..., start : start + size]
+        self.learn.xb, self.yb1 = (mixed,), (self.y[shuffle],)
+        self.lam = torch.full((len(self.y),), 1 - size / width, device=self.x.device)
+
+
 class BFloat16(fastai.Callback):
     """Forward pass in bfloat16 on a CPU, which fastai's MixedPrecision leaves out."""
 
@@ -106,38 +126,67 @@ def speed_callbacks() -> list[fastai.Callback]:
 
 
 class CheckpointEveryEpoch(fastai.Callback):
-    """Seeds each epoch by its number, and keeps in `file` what training needs to go on after it."""
+    """Seeds each epoch by its number, and keeps on disk what training needs to go on after it."""
 
-    order = 80  # after MixedPrecision, Recorder and SkipToEpoch
+    order = 80  # after MixedPrecision and Recorder
 
-    def __init__(self, file: Path, seed: int, state: dict):
-        self.file, self.seed, self.state = file, seed, state
+    def __init__(self, runs: Path, config: dict, seed: int, history: list):
+        self.runs, self.config, self.seed, self.history = runs, config, seed, history
 
     def before_fit(self):
-        if self.state["scaler"]:  # of half precision on a GPU
-            self.learn.scaler.load_state_dict(self.state["scaler"])
-        if not self.state["history"]:
+        rates = [self.param_scheduler.scheds["lr"](x).tolist() for x in (0, 0.25, 0.5)]
+        config = self.config | {"epochs": self.n_epoch, "lr": rates, "seed": self.seed}
+        folder = self.runs / f"{config.get('name', 'run')}-{config_hash(config)}"
+        self.file, self.parts = folder / "last.pth", describe_learner(self.learn)
+        self.writer = None  # of the table of epochs, while some are passed over
+        self.history.clear()
+        if self.file.exists():
+            self.load()
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / "config.json", json.dumps(config, indent=1))
             self.save()  # the first weights: a cell that is stopped and run again begins with them
+
+    def load(self):
+        # Not weights_only: fastai's optimisers keep lists of their own. The file is this machine's.
+        state = torch.load(self.file, map_location=self.dls.device, weights_only=False)
+        if changed := sorted(set(self.parts) ^ set(state["learner"])):
+            raise EmotionHelpersError(
+                f"the run in {self.file.parent} is of another learner. Say in its config what is "
+                f"new, or delete the folder. These differ: {'; '.join(changed)}"
+            )
+        self.history += state["history"]
+        print(f"{self.file.parent.name}: {len(self.history)} of {self.n_epoch} epochs are done")
+        for *numbers, seconds in map(dict.values, self.history):
+            self.learn.logger([*numbers, f"{int(seconds) // 60:02}:{int(seconds) % 60:02}"])
+        self.model.load_state_dict(state["model"])
+        self.opt.load_state_dict(state["opt"])
+        if state["scaler"]:  # of half precision on a GPU
+            self.learn.scaler.load_state_dict(state["scaler"])
 
     def save(self):
         scaler = getattr(self.learn, "scaler", None)
         state = {"model": self.model.state_dict(), "opt": self.opt.state_dict()}
-        state["scaler"] = scaler.state_dict() if scaler else None
+        state |= {"scaler": scaler.state_dict() if scaler else None, "learner": self.parts}
         with atomic_write(self.file) as partial_file:
-            torch.save(self.state | state, partial_file)
+            torch.save(state | {"history": self.history}, partial_file)
 
     def before_epoch(self):
+        if self.epoch < len(self.history):
+            self.writer, self.learn.logger = self.writer or self.learn.logger, fastai.noop
+            raise fastai.CancelEpochException
+        self.learn.logger = self.writer or self.learn.logger
         fastai.set_seed(self.seed + self.epoch)
         self.dls.train.rng = random.Random(self.seed + self.epoch)
         self.recorder.smooth_loss.reset()  # it would remember epochs that a later run has not seen
         self.started = time.time()
 
     def after_epoch(self):
-        if self.epoch < len(self.state["history"]):  # one that SkipToEpoch passes over
+        if self.epoch < len(self.history):  # it was passed over
             return
         names, values = self.recorder.metric_names[1:-1], map(float, self.recorder.log[1:-1])
         row = {"epoch": self.epoch, **dict(zip(names, values, strict=False))}
-        self.state["history"].append(row | {"seconds": time.time() - self.started})
+        self.history.append(row | {"seconds": time.time() - self.started})
         self.save()
 
 
@@ -147,6 +196,8 @@ def describe(part) -> str:
         return f"{describe(part.func)}{part.args}{part.keywords}"
     if inspect.isroutine(part) or inspect.isclass(part):
         return part.__qualname__
+    if isinstance(part, tuple):  # fastai has tuples of its own
+        return str(tuple(part))
     if isinstance(part, torch.Tensor) or not hasattr(part, "__dict__"):
         return str(part.tolist() if isinstance(part, torch.Tensor) else part)
     names = [*inspect.signature(type(part)).parameters, "distrib"]  # where MixUp keeps its alpha
@@ -158,47 +209,34 @@ def describe_learner(learn: fastai.Learner) -> list[str]:
     """What a run depends on and its learner shows: who changes it must change the config too."""
     callbacks = [cb for cb in learn.cbs if type(cb).__name__ not in MACHINERY]
     train, valid, loss = learn.dls.train_ds, learn.dls.valid_ds, learn.loss_func
+    batches = learn.dls.train
     loss = loss.func if isinstance(loss, fastai.BaseLoss) else loss  # fastai's wrapping
     settings = read_settings(train.items[0].parent.parent)
     clips = config_hash([[item.stem for item in side.items] for side in (train, valid)])
     weights = sum(part.numel() for part in learn.model.parameters() if part.requires_grad)
-    parts = (learn.opt_func, loss, *callbacks, type(learn.dls.train), settings)
+    parts = (learn.opt_func, loss, *callbacks, type(batches), settings)
     numbers = [f"moms={learn.moms}", f"wd={learn.wd}", f"bs={learn.dls.bs}", f"clips={clips}"]
     numbers += [f"trained weights={weights}", f"picture size={train[0][0].shape}"]
-    return [*map(describe, [*parts, *learn.dls.train.after_batch.fs]), *numbers]
+    return [*map(describe, [*parts, *batches.after_item.fs, *batches.after_batch.fs]), *numbers]
 
 
-def fit(learn, epochs: int, lr: float | slice, runs: str | Path, config: dict, seed: int = 42):
-    """`learn.fit_one_cycle` with a checkpoint per epoch; returns a table with a row per epoch.
+@contextmanager
+def checkpoints(learn: fastai.Learner, runs: str | Path, config: dict, seed: int = 42):
+    """While this is open, one `learn.fit_one_cycle` keeps every epoch on disk, and goes on after
+    the last one that is there; gives the list of finished epochs, a dictionary per epoch.
 
     The run lies in a folder below `runs` that is named by `config`: what the caller says that it
-    depends on, a "name" and anything JSON can hold. The same config goes on with its run or loads
-    it, another gets a folder of its own; nothing is moved or deleted. Raises `EmotionHelpersError`
-    if the learner was changed (its optimiser, loss, sampler, callbacks, ...) and the config not.
+    depends on, a "name" and anything JSON can hold, with epochs and rates. The same config goes on
+    with its run or loads it, another gets a folder of its own; nothing is moved or deleted. Raises
+    `EmotionHelpersError` if the learner was changed (its optimiser, loss, sampler, callbacks, ...)
+    and the config not.
     """
-    config = config | {"epochs": epochs, "lr": str(lr), "seed": seed}
-    folder = Path(runs) / f"{config.get('name', 'run')}-{config_hash(config)}"
-    file, parts = folder / "last.pth", describe_learner(learn)
-    state = {"history": [], "scaler": None, "learner": parts}
-    if file.exists():
-        # Not weights_only: fastai's optimisers keep lists of their own. The file is this machine's.
-        state = torch.load(file, map_location=learn.dls.device, weights_only=False)
-        if changed := sorted(set(parts) ^ set(state["learner"])):
-            raise EmotionHelpersError(
-                f"the run in {folder} is of another learner. Say in its config what is new, "
-                f"or delete the folder. These differ: {'; '.join(changed)}"
-            )
-        print(f"{folder.name}: {len(state['history'])} of {epochs} epochs are done")
-        learn.create_opt()
-        learn.model.load_state_dict(state["model"])
-        learn.opt.load_state_dict(state["opt"])
-    if (start := len(state["history"])) < epochs:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.json", json.dumps(config, indent=1))
-        keep, loss_func = CheckpointEveryEpoch(file, seed, state), learn.loss_func
-        try:
-            with fastai.no_random(seed):
-                learn.fit_one_cycle(epochs, lr, cbs=keep, start_epoch=start, reset_opt=not start)
-        finally:  # MixUp's stays where somebody stops it
-            learn.loss_func = loss_func
-    return pd.DataFrame(state["history"])
+    loss_func, history = learn.loss_func, []
+    keep = CheckpointEveryEpoch(Path(runs), config, seed, history)
+    learn.create_opt()  # without the momentum of an earlier fit, or its gradients
+    learn.model.zero_grad()
+    try:
+        with fastai.no_random(seed), learn.added_cbs([keep]):
+            yield history
+    finally:  # MixUp's stays where somebody stops it
+        learn.loss_func = loss_func

@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from emotion_helpers import corpora, splits
+from emotion_helpers import EmotionHelpersError, corpora, splits
 from emotion_helpers.audio import AudioError, read_audio
 from emotion_helpers.beyond import cross_validation
 from emotion_helpers.beyond.adaptation import (
@@ -96,7 +96,7 @@ def test_features_are_those_of_the_recordings_pictures(network, speaker):
 
 
 def test_it_is_taught_by_any_kind_of_recording(network, speaker, tmp_path):
-    network = replace(network, recipe=Recipe(height=32, width=64))
+    network = replace(network, recipe=Recipe(height=32, width=64, kernel_scale=(1, 1)))
     samples = read_audio(speaker[0][0], 22_050)
     sounds.encode(tmp_path / "phone.m4a", samples, 22_050, "aac")
     paths = [*speaker[0], tmp_path / "phone.m4a"]
@@ -112,6 +112,12 @@ def test_it_is_not_taught_by_silence(network, speaker, tmp_path, samples):
     sf.write(tmp_path / "nothing.wav", samples, 22_050)
     with pytest.raises(AudioError, match=r"nothing\.wav"):
         adapt_to_speaker(network, [speaker[0][0], tmp_path / "nothing.wav"], ["sad", "happy"])
+
+
+@pytest.mark.parametrize("emotions", [[], ["sad"]])
+def test_without_a_recording_for_each_emotion_it_says_what_is_needed(network, emotions):
+    with pytest.raises(EmotionHelpersError, match=f"0 recordings and {len(emotions)} emotions"):
+        adapt_to_speaker(network, [], emotions)
 
 
 def test_only_the_last_layer_changes_and_the_network_given_stays_as_it_was(network, speaker):
@@ -131,7 +137,7 @@ def test_only_the_last_layer_changes_and_the_network_given_stays_as_it_was(netwo
 
 
 def test_an_adapted_network_says_what_it_was_taught(network, speaker):
-    network = replace(network, recipe=Recipe(height=32, width=64))
+    network = replace(network, recipe=Recipe(height=32, width=64, kernel_scale=(1, 1)))
     features = clip_features(speaker[0], network)
     weight = fit_last_layer(network.model[1][-1].weight, features, speaker[1], l2=1e-4)
     assert [EMOTIONS[i] for i in (features @ weight.T).argmax(dim=1)] == speaker[1]
@@ -158,7 +164,7 @@ def project(tmp_path, monkeypatch, small):
 
 
 def test_the_study_asks_about_the_sentence_that_was_not_taught(project, small):
-    recipe = Recipe(height=32, width=32, epochs=1, batch_size=8, mixup=0, n_tta=0)
+    recipe = Recipe(height=32, width=32, epochs=1, batch_size=8, tess=False, mixup=0, n_tta=0)
     table = study_adaptation("demo", recipe=recipe, settings=small)
     assert list(table.speaker) == ["Actor_01", "Actor_01", "Actor_11", "Actor_11"]
     assert list(table.taught) == [*STATEMENTS, *STATEMENTS]

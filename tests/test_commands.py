@@ -431,12 +431,12 @@ def test_splits_and_folds_that_are_not_there(voices, command, options, sentence)
 def test_an_unknown_recipe_is_told_with_those_there_are(name, command):
     done = command(name, "--corpus", "demo", "--recipe", "sturdy")
     assert done.code == 1
-    assert done.errors == "there is no recipe 'sturdy'; there are best, robust, quick"
+    assert done.errors == "there is no recipe 'sturdy'; there are 144, 288, best, robust, quick"
 
 
 NONSENSE = {
     "--change": "height height=abc height=0 height=64.5 epochs=1e9 n_tta=-1 colour=1 shift=2 "
-    "shift=abc lr=5 lr=abc teacher=5 =5",
+    "shift=abc lr=5 lr=abc start=5 =5",
     "--settings": "n_mels n_mels=abc n_mels=0 top_db=loud fmin=0 fmax=1e6 win_lengths=5 "
     "win_lengths=[1,2] hop_length=2.5 colour=1 fmin=NaN",
 }
@@ -558,6 +558,6 @@ def test_help_is_quick():
 def test_a_change_of_the_picture_size_is_the_teachers_too():
     options = {"corpus": "real", "recipe": None, "change": ["height=96"], "settings": ["top_db=60"]}
     options = read_options("train", options)
-    assert options["recipe"].height == options["recipe"].teacher.height == 96
-    assert options["recipe"].width == options["recipe"].teacher.width == 224
+    assert options["recipe"].height == options["recipe"].start.height == 96
+    assert options["recipe"].width == options["recipe"].start.width == 224
     assert options["settings"].top_db == 60

@@ -38,8 +38,9 @@ from emotion_helpers.models import Recipe, load_model
 from emotion_helpers.pictures import render
 from emotion_helpers.splits import random_split, speaker_folds
 
-TINY = Recipe(height=32, width=32, epochs=2, batch_size=16, lr=(2e-3, 2e-3), mixup=0, n_tta=0)
-SECOND = replace(TINY, teacher=TINY, corruption_p=0.5, n_tta=2)
+SMALL = {"height": 32, "width": 32, "kernel_scale": (1, 1), "tess": False, "mixup": 0, "n_tta": 0}
+TINY = Recipe(epochs=2, batch_size=16, lr=(2e-3, 2e-3), **SMALL)
+SECOND = replace(TINY, start=TINY, corruption_p=0.5, n_tta=2)
 STEPS = 2  # batches per epoch: 36 of the 48 clips are for training
 
 
@@ -59,7 +60,7 @@ def test_no_speaker_who_is_tested_on_is_in_training(all_clips, split, tess):
     speaker = all_clips.set_index("clip_id").speaker
     tess = tess or split.startswith("tess")
     usable = all_clips.clip_id[tess | (all_clips.corpus == "ravdess")]
-    for fold, expected in enumerate(speaker_folds(all_clips, split), 1):
+    for fold, (_, expected) in enumerate(speaker_folds(all_clips, split), 1):
         train, test = fold_clips(all_clips, split, fold, tess)
         assert test == expected
         assert train | test == set(usable)
@@ -81,12 +82,22 @@ def test_the_random_split_is_that_of_the_first_chapters(all_clips):
 
 
 def test_validation_leaves_the_folds_own_speakers_out_and_tests_on_the_next_two(all_clips):
-    folds = speaker_folds(all_clips, "emobox")
+    folds = [test for _, test in speaker_folds(all_clips, "emobox")]
     ravdess = set(all_clips.clip_id[all_clips.corpus == "ravdess"])
     for i in range(6):
         train, test = fold_clips(all_clips, "emobox", i + 1, tess=False, validate=True)
         assert test == folds[(i + 1) % 6] | folds[(i + 2) % 6]
         assert train == ravdess - test - folds[i]
+
+
+def test_validation_keeps_its_speakers_apart_from_training_where_sentences_are_split(all_clips):
+    folds = [test for _, test in speaker_folds(all_clips, "emobox")]
+    by_clip = all_clips.set_index("clip_id")
+    train, test = fold_clips(all_clips, "statement-emobox", 1, tess=False, validate=True)
+    for column in ("speaker", "text"):
+        assert not set(by_clip[column][list(train)]) & set(by_clip[column][list(test)])
+    assert test <= folds[1] | folds[2]
+    assert not (train | test) & folds[0]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +106,7 @@ def test_validation_leaves_the_folds_own_speakers_out_and_tests_on_the_next_two(
         ("emobox", 7, False, "'emobox' has no fold 7: they are 1 to 6"),
         ("luna", 0, False, "'luna' has no fold 0: they are 1 to 5"),
         ("random", 1, True, "'random'.*nobody is left to validate on"),
+        ("gender", 1, True, "'gender'.*nobody is left to validate on"),
         ("emobx", 1, False, "no split 'emobx'.*emobox, luna"),
     ],
 )
@@ -195,7 +207,7 @@ def same_answers(one, two):
 
 def test_a_run_tests_on_the_folds_clips_and_leaves_four_files(evaluation, demo_clips):
     run, table = evaluation.runs[0], read_predictions(evaluation.runs[0])
-    assert set(table.clip_id) == speaker_folds(demo_clips, "emobox")[0]
+    assert set(table.clip_id) == speaker_folds(demo_clips, "emobox")[0][1]
     assert run["clips"] == len(table) == 12
     assert run["trained_on"] == 36
     assert run["tested_on"] == ["Actor_01", "Actor_11"]
@@ -339,7 +351,7 @@ def test_a_second_stage_is_validated_on_voices_that_neither_stage_heard(
 ):
     runs, before = tables()[0], experiments()
     teacher = replace(TINY, epochs=1, batch_size=8)
-    pupil = replace(teacher, teacher=teacher, corruption_p=0.5)
+    pupil = replace(teacher, start=teacher, corruption_p=0.5)
     options = {"settings": small, "folds": [1], "validate": True}
     with forward_passes():
         evaluate("emobox", pupil, "pupil", "demo", **options)
@@ -447,7 +459,7 @@ def emobox_runs(folder, clips, folds, **options):
     tests = enumerate(speaker_folds(clips, "emobox"), 1)
     return [
         make_run(folder, clips[clips.clip_id.isin(test)], fold=fold, **options)
-        for fold, test in tests
+        for fold, (_, test) in tests
         if fold in folds
     ]
 

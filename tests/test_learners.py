@@ -1,16 +1,17 @@
 """Learners: pictures that are mixed, an exam that is not looked at before, the network's shape."""
 
 import gc
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from emotion_helpers.beyond.learners import MixOrCut, SkipValidation, make_learner
+from emotion_helpers.beyond.learners import SkipValidation, make_learner
 from emotion_helpers.models import Recipe, build_network
-from emotion_helpers.training import fastai, picture_loaders
+from emotion_helpers.training import MixOrCut, fastai, picture_loaders
 
-TINY = Recipe(height=32, width=32, batch_size=8)
+TINY = Recipe(height=32, width=32, kernel_scale=(1, 1), batch_size=8)
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +115,13 @@ def test_its_network_is_the_one_that_is_loaded_from_disk_and_all_of_it_is_traine
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     assert shapes == {name: value.shape for name, value in build_network().state_dict().items()}
     assert all(weights.requires_grad for weights in model.parameters())
+
+
+def test_its_first_layer_is_as_large_as_the_recipe_has_it(loaders):
+    learn = make_learner(loaders, replace(TINY, kernel_scale=(2, 1)), seed=1, pretrained=False)
+    assert learn.model[0][0].weight.shape == (64, 3, 14, 7)
+    learn.create_opt()  # which has it
+    assert any(part is learn.model[0][0].weight for part in learn.opt.all_params().itemgot(0))
 
 
 def test_the_same_seed_makes_the_same_network(loaders):

@@ -21,11 +21,13 @@ from emotion_helpers.models import (
     REPORTED_RECIPE,
     Recipe,
     build_network,
+    denormalize,
     imagenet_weights,
     load_model,
     normalize,
     predict_proba,
     save_model,
+    scale_kernels,
     to_tensor,
 )
 from emotion_helpers.pictures import mel_picture
@@ -39,7 +41,7 @@ def random_pictures(n=2, height=64, width=64):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_survives_json_its_teacher_too(name):
+def test_a_recipe_survives_json_the_one_it_starts_from_too(name):
     copy = Recipe(**json.loads(json.dumps(asdict(RECIPES[name]))))
     assert copy == RECIPES[name]
     assert hash(copy) == hash(RECIPES[name])
@@ -48,7 +50,7 @@ def test_a_recipe_survives_json_its_teacher_too(name):
 def test_recipes_are_there_by_the_names_that_the_corpora_use():
     assert set(REPORTED_RECIPE) == set(DEPLOYED_RECIPE) == {"real", "demo"}
     assert {*REPORTED_RECIPE.values(), *DEPLOYED_RECIPE.values()} <= set(RECIPES)
-    assert isinstance(RECIPES["robust"].teacher, Recipe)
+    assert isinstance(RECIPES["robust"].start, Recipe)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +70,15 @@ def test_recipes_are_there_by_the_names_that_the_corpora_use():
         {"mixup": -1.0},
         {"n_tta": -1},
         {"n_tta": 10**6},
-        {"teacher": {"height": 0}},
-        {"teacher": {"colour": "red"}},
-        {"teacher": "best"},
-        {"corruption_p": 2},
+        {"start": {"height": 0}},
+        {"start": {"colour": "red"}},
+        {"start": "best"},
+        {"corruption_p": 2, "start": {}},
+        {"corruption_p": 0.5},
+        {"kernel_scale": (0, 1)},
+        {"kernel_scale": 2},
+        {"kernel_scale": (2, 1, 1)},
+        {"kernel_scale": (1, 1), "start": {"kernel_scale": (2, 1)}},
     ],
     ids=str,
 )
@@ -99,6 +106,22 @@ def test_the_network_is_fastais_layer_by_layer():
         assert torch.equal(logits, fastais(random_pictures()))
 
 
+def test_a_scaled_layer_computes_of_the_finer_picture_what_the_layer_did_of_its_average():
+    conv = build_network()[0][0]
+    fine = random_pictures(height=128, width=192)
+    for rows, columns in ((1, 1), (2, 1), (4, 2)):
+        coarse = torch.nn.functional.avg_pool2d(fine, (rows, columns))
+        with torch.no_grad():
+            assert scale_kernels(conv, rows, columns)(fine) == pytest.approx(conv(coarse), abs=1e-5)
+
+
+def test_scaled_twice_is_scaled_once_by_the_product():
+    conv = build_network()[0][0]
+    once, twice = scale_kernels(conv, 4, 2), scale_kernels(scale_kernels(conv, 2, 1), 2, 2)
+    assert torch.equal(once.weight, twice.weight)
+    assert (once.stride, once.padding) == (twice.stride, twice.padding)
+
+
 def test_a_picture_as_a_tensor_is_all_of_it_in_the_recipes_size(small):
     picture = mel_picture(torch.sin(torch.arange(8_000) * 0.5).numpy(), small)
     recipe = Recipe(height=16, width=48)
@@ -116,6 +139,10 @@ def test_normalize_does_what_fastais_normalize_does():
     transform = fastai.Normalize.from_stats(*fastai.imagenet_stats, cuda=False)
     expected = transform(fastai.TensorImage(random_pictures())).as_subclass(torch.Tensor)
     assert normalize(random_pictures()) == pytest.approx(expected)
+
+
+def test_denormalize_gives_back_what_normalize_was_given():
+    assert denormalize(normalize(random_pictures())) == pytest.approx(random_pictures(), abs=1e-6)
 
 
 # ---- answers
@@ -191,6 +218,15 @@ def test_a_loaded_network_answers_what_the_saved_one_did(saved, small):
     assert network.temperature == 1.5
     assert network.info["corpus"] == "demo"
     assert network.info["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+
+
+def test_a_network_for_finer_pictures_comes_back_with_its_larger_kernels(small, tmp_path):
+    recipe = RECIPES["288"]
+    model = build_network(recipe.kernel_scale).eval()
+    save_model(tmp_path, model, small, recipe)
+    assert load_model(tmp_path).model[0][0].weight.shape == (64, 3, 28, 14)
+    assert torch.equal(load_model(tmp_path).model[0][0].weight, model[0][0].weight)
+    shutil.rmtree(tmp_path)  # 85 MB
 
 
 def test_without_a_temperature_it_is_one(network):

@@ -8,14 +8,7 @@ from PIL import Image
 
 from emotion_helpers.clips import EMOTIONS
 from emotion_helpers.pictures import SpectrogramSettings, mel_picture
-from emotion_helpers.plots import (
-    COLOURS,
-    plot_confusion,
-    plot_counts,
-    set_style,
-    show_picture,
-    title,
-)
+from emotion_helpers.plots import COLOURS, plot_counts, set_style, show_picture, title
 
 
 @pytest.fixture(autouse=True)
@@ -70,27 +63,15 @@ def test_the_time_axis_is_as_long_as_the_sound(seconds):
     assert ax.get_xlim() == pytest.approx((0, seconds or 2.99), abs=0.01)
 
 
+def test_frequencies_that_a_picture_does_not_show_get_no_tick():
+    settings = SpectrogramSettings(fmin=300.0, fmax=4_000.0)
+    ax = show_picture(np.zeros((288, 432, 3), np.uint8), settings=settings)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["0.5", "1", "2", "4"]
+
+
 def test_a_picture_can_be_shown_without_ticks():
     ax = show_picture(np.zeros((288, 432, 3), np.uint8), axes=False)
     assert not len(ax.get_xticks()) + len(ax.get_yticks())
-
-
-@pytest.fixture
-def confusion():
-    counts = pd.DataFrame(0, index=EMOTIONS, columns=EMOTIONS)
-    counts.loc["sad", ["sad", "calm"]] = 30, 10
-    counts.loc["happy", "happy"] = 7
-    return counts
-
-
-def test_a_confusion_matrix_shows_the_clips_or_their_share(confusion):
-    assert sorted(set(texts(plot_confusion(confusion)))) == ["10", "30", "7", "·"]
-    plt.figure()
-    ax = plot_confusion(confusion, rates=True)
-    assert sorted(set(texts(ax))) == ["100", "25", "75", "·"]
-    assert [label.get_text() for label in ax.get_yticklabels()] == list(EMOTIONS)
-    place = {text.get_position(): text.get_text() for text in ax.texts}
-    assert place[EMOTIONS.index("calm"), EMOTIONS.index("sad")] == "25"  # across, down
 
 
 def test_bars_say_how_many_clips_they_are():

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from importlib.metadata import requires, version
 from pathlib import Path
+from statistics import median
 
 import nbformat
 import pandas as pd
@@ -24,7 +25,7 @@ TUTORIAL = [
     *("augmentation", "models", "training", "evaluation", "plots"),
 ]
 BEYOND = [
-    *("learners", "distillation", "cross_validation", "prediction"),
+    *("learners", "distillation", "cross_validation", "staircase", "prediction"),
     *("explanation", "adaptation", "robustness", "app"),
 ]
 ROOMS = ["__init__", *TUTORIAL, *(f"beyond.{name}" for name in BEYOND), "notebooks", "__main__"]
@@ -129,9 +130,10 @@ def test_the_house_is_small_after_formatting(tmp_path):
     for room, path in PACKAGE.items():
         formatted = package / path.relative_to(ROOT / "emotion_helpers")
         lines[room] = len(formatted.read_text().splitlines())
-    # The plan says 1,200 and 2,400. What stands here is what was reached: it may only go down.
-    assert sum(lines[room] for room in TUTORIAL) <= 1_440, lines
-    assert sum(lines.values()) <= 2_860, lines
+    # The plan says 1,200 and 2,400. What stands here is what was reached, with the staircase and
+    # the step to 288 pixels: it may only go down.
+    assert sum(lines[room] for room in TUTORIAL) <= 1_510, lines
+    assert sum(lines.values()) <= 3_180, lines
 
 
 @pytest.mark.parametrize("path", PACKAGE.values(), ids=PACKAGE)
@@ -284,8 +286,8 @@ def words(notebook):
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 
 
-def test_the_notebooks_are_numbered_from_one():
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"{i:02}-" for i in range(1, 9)]
+def test_the_notebooks_are_numbered_from_zero():
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{i:02}-" for i in range(9)]
 
 
 @each_notebook
@@ -343,6 +345,77 @@ def test_a_notebook_names_no_machines_folders(path):
     assert not re.search(folders, text)
 
 
+# ---- the chapters that have been written anew: the reader types what they are about
+
+CHAPTERS = {path.name[:2]: path for path in NOTEBOOKS if path.name[:2] <= "05"}
+each_chapter = pytest.mark.parametrize("number", CHAPTERS)
+
+
+def code_of(number):
+    """The source of each code cell of a chapter."""
+    return [cell.source for cell in read(CHAPTERS[number]).cells if cell.cell_type == "code"]
+
+
+@each_chapter
+def test_a_chapter_has_few_short_cells_and_a_sentence_for_each(number):
+    """As fastai's course and the Python Data Science Handbook have them: count, median, length."""
+    code, cells = code_of(number), read(CHAPTERS[number]).cells
+    lengths = sorted(map(len, code))
+    assert max(len(line) for source in code for line in source.splitlines()) <= 100
+    assert lengths[round(0.9 * (len(lengths) - 1))] <= 400
+    text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    text = re.sub(r"\]\([^)]*\)|<[^>]*>", " ", text)
+    n_words = len(re.findall(r"\w+(?:[-'’.,]\w+)*", text))
+    if number == "00":  # the whole way in ten minutes
+        assert len(code) <= 15
+        assert n_words <= 1_000
+    else:
+        assert 15 <= len(code) <= 25
+        assert median(lengths) <= 130
+        assert 1_000 <= n_words <= 1_700
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        ("02", "librosa.feature.melspectrogram( librosa.power_to_db( specshow( def my_picture"),
+        ("03", "mel_picture( Image.fromarray( render("),
+        ("04", "DataBlock( show_batch( vision_learner( lr_find( fit_one_cycle( scale_kernels("),
+        ("05", "predict_proba( confusion_matrix( ConfusionMatrixDisplay( nlargest("),
+    ],
+)
+def test_the_step_that_a_chapter_is_about_is_in_its_cells(number, words):
+    source = "\n".join(code_of(number))
+    assert not [word for word in words.split() if word not in source]
+
+
+def test_the_picture_that_chapter_02_writes_is_the_one_that_the_package_makes():
+    import librosa
+    import numpy as np
+
+    from emotion_helpers.pictures import SpectrogramSettings, centre_voice, mel_picture
+
+    settings = SpectrogramSettings()
+    names = {"librosa": librosa, "np": np, "settings": settings, "centre_voice": centre_voice}
+    exec(next(source for source in code_of("02") if "def my_picture" in source), names)
+    samples = librosa.chirp(fmin=100, fmax=8_000, sr=22_050, duration=2.0)
+    samples *= np.random.default_rng(0).uniform(0.5, 1, samples.size)
+    difference = names["my_picture"](samples).astype(int) - mel_picture(samples, settings)
+    assert np.abs(difference).max() <= 1
+
+
+def test_chapter_04_trains_by_the_recipes_of_the_package():
+    from emotion_helpers.models import RECIPES
+
+    names = {}
+    exec(next(source for source in code_of("04") if source.startswith("CORPUS")), names)
+    first, second = RECIPES["144"], RECIPES["288"]
+    assert (names["EPOCHS_144"], names["EPOCHS_288"]) == (first.epochs, second.epochs)
+    assert (names["LR_144"], names["LR_288"]) == (first.lr, second.lr)
+    assert names["BATCH_SIZE"] == first.batch_size == second.batch_size
+    assert second.start == first
+
+
 # ---- the figures in README, from the tables in notebooks/results
 
 README = (ROOT / "README.md").read_text()
@@ -352,15 +425,12 @@ RUNS = pd.read_csv(RESULTS / "runs.csv")
 
 def test_readme_quotes_the_results_that_notebook_04_wrote():
     results = pd.read_csv(RESULTS / "tutorial.csv")
-    columns = ["run", "picture_px", "corpus", "clips", "accuracy", "uar", "epochs"]
-    assert list(results) == columns
-    keys = ["run", "picture_px", "epochs"]
-    table = results.pivot_table(index=keys, columns="corpus", values="accuracy")
-    assert len(table) == 5
-    assert not table.isna().any(axis=None)
-    for (run, px, epochs), row in table.iterrows():
+    assert list(results) == ["run", "picture_px", "corpus", "clips", "accuracy", "uar"]
+    table = results.pivot_table(index=["run", "picture_px"], columns="corpus", values="accuracy")
+    assert len(table) == 3
+    for (run, px), row in table.iterrows():
         figures = " | ".join(f"{row[name]:.1f}" for name in ("all", "ravdess", "tess"))
-        assert f"| {run} | {px} | {epochs} | {figures} |" in README
+        assert f"| {run} | {px} | {figures} |" in README
 
 
 def test_readme_quotes_what_was_measured_away_from_the_studio():
@@ -384,6 +454,18 @@ def test_readme_quotes_the_unseen_speakers_of_the_tables():
         means = f"{accuracy.mean():.1f} | {folds['uar'].mean():.1f}"
         figures = f"{means} | {accuracy.min():.1f} to {accuracy.max():.1f}"
         assert f"| {split} | {len(folds)} | {part['seed'].nunique()} | {figures} |" in README
+
+
+def test_readme_says_first_what_known_and_unseen_voices_give():
+    best = RUNS[RUNS["recipe"] == "best"].groupby(["split", "fold"])["accuracy"].mean()
+    mean = best.groupby("split").mean()
+    people = pd.read_csv(RESULTS / "listeners.csv", index_col="name")["recognised"]["all"]
+    beginning = README.split("## Start")[0]
+    for value in (mean["random"], mean["emobox"], people, mean["tess-oaf-yaf"]):
+        assert f"{value:.1f} %" in beginning
+    assert f"or {mean['tess-yaf-oaf']:.1f} %" in beginning
+    known = pd.read_csv(RESULTS / "tutorial.csv").query("picture_px == 288 and corpus == 'tess'")
+    assert f"{known.accuracy.item():.1f} %" in beginning
 
 
 def test_every_run_has_an_answer_for_each_of_its_clips_and_the_accuracy_that_it_says():

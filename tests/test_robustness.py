@@ -161,6 +161,12 @@ def test_a_second_is_cut_off(voice, conditions, rng):
     assert np.array_equal(end[:RATE], voice[:RATE])
 
 
+def test_of_a_short_clip_half_is_cut_off(conditions, rng):
+    clip = np.arange(RATE) + 1.0
+    for part in ("beginning", "end"):
+        assert len(conditions[f"1 s cut off the {part}"](clip, rng)) == RATE // 2
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_makes_the_same_sound_and_leaves_the_clip_alone(voice, conditions, name):
     before = voice.copy()
@@ -175,8 +181,9 @@ def test_the_same_seed_makes_the_same_sound_and_leaves_the_clip_alone(voice, con
 
 # ---- the study
 
-TEACHER = Recipe(height=32, width=32, epochs=1, batch_size=16, mixup=0, n_tta=0)
-PUPIL = replace(TEACHER, teacher=TEACHER, corruption_p=0.5)
+TINY = {"height": 32, "width": 32, "kernel_scale": (1, 1), "tess": False, "mixup": 0, "n_tta": 0}
+TEACHER = Recipe(epochs=1, batch_size=16, **TINY)
+PUPIL = replace(TEACHER, start=TEACHER, corruption_p=0.5)
 
 
 @pytest.fixture

@@ -25,14 +25,14 @@ from emotion_helpers.training import (
     Augment,
     BFloat16,
     FewerTess,
+    checkpoints,
     describe_learner,
     fastai,
-    fit,
     picture_loaders,
     speed_callbacks,
 )
 
-RECIPE = Recipe(height=16, width=24, batch_size=8)
+RECIPE = Recipe(height=16, width=24, kernel_scale=(1, 1), batch_size=8)
 PLAIN = replace(RECIPE, shift=0.0, stretch=0.0, mask_size=0.0)
 CONFIG = {"name": "tiny", "top_db": 80}
 TRAINED = {"Actor_01", "Actor_11", "Actor_04"}
@@ -81,6 +81,13 @@ def learner(load):
         return learn
 
     return make
+
+
+def fit(learn, epochs, lr, runs, config, seed=42):
+    """As the notebooks do it; a table with a row per epoch."""
+    with checkpoints(learn, runs, config, seed) as history:
+        learn.fit_one_cycle(epochs, lr)
+    return pd.DataFrame(history)
 
 
 def weights(learn):
@@ -443,6 +450,49 @@ def test_the_arguments_of_a_loss_function_count(learner, tmp_path):
     with pytest.raises(EmotionHelpersError, match=r"label_smoothing.*0.25"):
         other = learner(alpha=0, loss_func=partial(loss_func, label_smoothing=0.25))
         fit(other, 1, 1e-2, tmp_path, CONFIG)
+
+
+def test_another_size_of_the_same_pictures_never_gets_the_run(
+    demo_pictures, demo_clips, learner, tmp_path
+):
+    valid = set(demo_clips.clip_id[demo_clips.speaker == "Actor_08"])
+
+    def loaders(size):
+        block = fastai.DataBlock(
+            blocks=(fastai.ImageBlock, fastai.CategoryBlock(vocab=EMOTIONS, sort=False)),
+            get_items=lambda folder: sorted(folder.glob("*/*.png")),
+            get_y=fastai.parent_label,
+            splitter=fastai.FuncSplitter(lambda picture: picture.stem in valid),
+            item_tfms=fastai.Resize(size),
+        )
+        return block.dataloaders(demo_pictures, bs=8, num_workers=0)
+
+    fit(learner(loaders((16, 24))), 1, 1e-2, tmp_path, CONFIG)
+    with pytest.raises(EmotionHelpersError, match=r"Resize\("):
+        fit(learner(loaders((12, 18))), 1, 1e-2, tmp_path, CONFIG)
+
+
+def test_a_run_that_goes_on_shows_the_epochs_that_are_there_as_if_it_had_just_trained_them(
+    learner, tmp_path, capsys
+):
+    fit(learner(), 3, 1e-2, tmp_path, CONFIG)
+    trained = capsys.readouterr().out.splitlines()
+    fit(learner(), 3, 1e-2, tmp_path, CONFIG)
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert first.endswith("3 of 3 epochs are done")
+    numbers = [row.rsplit(",", 1)[0] for row in trained]
+    assert [row.rsplit(",", 1)[0] for row in rows] == numbers
+    assert len(rows) == 3
+
+
+def test_gradients_from_before_are_forgotten(learner, tmp_path):
+    """Such as those of a layer that was exchanged before `lr_find`."""
+    first, other = learner(), learner()
+    for weights_of in other.model.parameters():
+        weights_of.grad = torch.full_like(weights_of, 1e3)
+    fit(first, 1, 1e-2, tmp_path / "a", CONFIG)
+    fit(other, 1, 1e-2, tmp_path / "b", CONFIG)
+    assert same(weights(first), weights(other))
 
 
 def test_frozen_layers_never_get_the_run(learner, tmp_path):

@@ -18,8 +18,8 @@ from ..corpora import get_corpora, models_folder, pictures_folder, results_folde
 from ..evaluation import fit_temperature, predict_clips, scores
 from ..models import DEPLOYED_RECIPE, RECIPES, REPORTED_RECIPE, Recipe
 from ..pictures import SpectrogramSettings, render
-from ..splits import ACTORS, speaker_folds
-from ..training import fastai, fit, picture_loaders
+from ..splits import ACTORS, count_folds, speaker_folds
+from ..training import checkpoints, fastai, picture_loaders
 from .distillation import begin_distillation
 from .learners import SkipValidation, make_learner
 
@@ -45,13 +45,14 @@ def fold_clips(clips, split: str, fold: int, tess: bool, validate=False) -> tupl
     folds = speaker_folds(clips, split)
     if not 1 <= fold <= len(folds):
         raise EmotionHelpersError(f"split {split!r} has no fold {fold}: they are 1 to {len(folds)}")
-    usable, test = set(clips.clip_id[tess | (clips.corpus == "ravdess")]), folds[fold - 1]
+    usable, (train, test) = set(clips.clip_id[tess | (clips.corpus == "ravdess")]), folds[fold - 1]
     if validate:
-        usable, test = usable - test, folds[fold % len(folds)] | folds[(fold + 1) % len(folds)]
-    if not test & usable:
+        (train_a, test_a), (train_b, test_b) = (folds[i % len(folds)] for i in (fold, fold + 1))
+        usable, train, test = usable - test, train & train_a & train_b, test_a | test_b
+    if not test & usable or not train & usable:
         problem = "nobody is left to validate on" if validate else "no clip of its speakers is here"
         raise EmotionHelpersError(f"fold {fold} of split {split!r}: {problem}")
-    return usable - test, test & usable
+    return usable & train, usable & test
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,16 @@ def describe_run(e: Experiment, clips: pd.DataFrame, train: set[str], test: set[
     return run | {"trained_on": len(train), "clips": len(test)}
 
 
+def begin_stage(learn: fastai.Learner, start: models.Network, recipe: Recipe) -> None:
+    """Make a learner go on from a trained network and, if it is for noise, be taught by it."""
+    (rows, columns), (old_rows, old_columns) = recipe.kernel_scale, start.recipe.kernel_scale
+    first = models.scale_kernels(start.model[0][0], rows // old_rows, columns // old_columns)
+    start.model[0][0] = first
+    learn.model.load_state_dict(start.model.state_dict())
+    if recipe.corruption_p:
+        begin_distillation(learn, start.model, recipe)
+
+
 def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, runs: Path) -> dict:
     """Train and test once, in a folder below `runs` that is named by what the result depends on.
 
@@ -86,25 +97,25 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     e, recipe, seed = experiment, experiment.recipe, 1000 * experiment.seed  # `fit` counts up
     recipe = replace(recipe, tess=recipe.tess or e.split.startswith("tess"))
     train, test = fold_clips(clips, e.split, e.fold, recipe.tess, e.validate)
-    if len(train) < recipe.batch_size:
-        raise EmotionHelpersError(
-            f"{len(train)} training clips fill no batch of {recipe.batch_size}"
-        )
+    if len(train) < (size := recipe.batch_size):
+        raise EmotionHelpersError(f"{len(train)} training clips fill no batch of {size}")
     run = describe_run(replace(e, recipe=recipe), clips, train, test)
     folder = runs / f"{e.split}-{e.fold}-seed{e.seed}-{config_hash(run)}"
     if (folder / "run.json").exists():
         return json.loads((folder / "run.json").read_text("utf-8")) | {"folder": folder}
-    minutes, first = 0.0, replace(e, recipe=recipe.teacher)
+    minutes, first = 0.0, replace(e, recipe=recipe.start)
     if first.recipe:
-        teacher = run_experiment(first, clips, pictures, runs)
-        minutes = teacher["minutes"]
+        start = run_experiment(first, clips, pictures, runs)
+        minutes = start["minutes"]
     gc.collect()  # the learner before this one refers to itself: its memory would not be freed
     loaders = picture_loaders(pictures, e.settings, recipe, test, train)
     skip = [SkipValidation()] * (not e.validate)
     learn = make_learner(loaders, recipe, seed, e.pretrained, skip)
     if first.recipe:
-        begin_distillation(learn, models.load_model(teacher["folder"]).model, recipe)
-    history = fit(learn, recipe.epochs, slice(*recipe.lr), folder, {"name": "training"}, seed)
+        begin_stage(learn, models.load_model(start["folder"]), recipe)
+    with checkpoints(learn, folder, {"name": "training"}, seed) as history:
+        learn.fit_one_cycle(recipe.epochs, slice(*recipe.lr))
+    history = pd.DataFrame(history)
     with fastai.no_random(seed):  # test-time augmentation is drawn at random
         table = predict_clips(learn, clips, recipe.n_tta)
     run |= scores(table).loc["all", ["accuracy", "uar"]].to_dict()
@@ -114,8 +125,8 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     write_text(folder / "predictions.csv", table.to_csv(index=False))
     write_text(folder / "history.csv", history.to_csv(index=False))
     write_text(folder / "run.json", json.dumps(run, indent=1))
-    for checkpoints in folder.glob("training-*"):  # weights and optimizer: a quarter of a gigabyte
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    for kept in folder.glob("training-*"):  # weights and optimizer: a quarter of a gigabyte
+        shutil.rmtree(kept, ignore_errors=True)
     return run | {"folder": folder}
 
 
@@ -185,8 +196,10 @@ def evaluate(
     if not recipe and name not in RECIPES:
         raise EmotionHelpersError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
     one = Experiment(recipe or RECIPES[name], split, pretrained=corpus == "real", **options)
-    folds, seeds = folds or range(1, 1 + len(ACTORS.get(split, "1"))), range(1, 1 + seeds)
+    folds, seeds = folds or range(1, 1 + count_folds(split)), range(1, 1 + seeds)
     experiments = [replace(one, fold=fold, seed=seed) for seed in seeds for fold in folds]
+    if not experiments:
+        raise EmotionHelpersError("no seed, no network: --seeds is 1 or more")
     print(f"{split}, recipe {name}, {models.describe_device()}: {len(experiments)} run(s)")
     for _, run in run_experiments(experiments, corpus, data):
         done.append({"recipe": f"{name} {one.settings.name}".strip()} | run)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..augmentation import uniform
-from ..models import IMAGENET_MEAN, IMAGENET_STD, N_TTA, Recipe, normalize, predict_proba
+from ..models import N_TTA, Recipe, denormalize, normalize, predict_proba
 from ..training import fastai
 
 
@@ -61,6 +61,7 @@ def corrupt(pictures: Tensor, corruption_p: float) -> Tensor:
     """The pictures, a share of `corruption_p` of them with one of CORRUPTIONS each."""
     which = torch.randint(len(CORRUPTIONS), (len(pictures),))
     which[torch.rand(len(pictures)) >= corruption_p] = -1  # these stay as they are
+    which[pictures.amax((1, 2, 3)).cpu() == 0] = -1  # as does silence, whose loudest is not white
     result = pictures.clone()
     for i, change in enumerate(CORRUPTIONS):
         rows = which == i
@@ -84,11 +85,9 @@ class Distil(fastai.Callback):
     def before_batch(self):
         if not self.training:
             return
-        x = self.x.as_subclass(Tensor)
-        mean, std = (torch.tensor(v, device=x.device) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        pictures = (x * std[:, None, None] + mean[:, None, None]).clamp(0, 1)
+        pictures = denormalize(self.x.as_subclass(Tensor))
         half = any(type(cb).__name__ in ("BFloat16", "MixedPrecision") for cb in self.learn.cbs)
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=half):
+        with torch.no_grad(), torch.autocast(pictures.device.type, enabled=half):
             self.learn.yb = (predict_proba(self.teacher, pictures, self.recipe, N_TTA),)
         self.learn.xb = (normalize(corrupt(pictures, self.recipe.corruption_p)),)
 

@@ -1,28 +1,7 @@
 """Learners: a recipe becomes a fastai learner, for voices that it will not have heard."""
 
-import torch
-
-from ..models import Recipe, imagenet_weights
-from ..training import HEAD, fastai, speed_callbacks
-
-
-class MixOrCut(fastai.MixUp):
-    """fastai's MixUp, or in half of the batches a random stretch of time from another picture.
-
-    Zhang et al. 2018, arXiv:1710.09412; CutMix along time: Yun et al. 2019, arXiv:1905.04899.
-    """
-
-    def before_batch(self):
-        if torch.rand(1) < 0.5:
-            super().before_batch()
-            return
-        width, shuffle = self.x.shape[-1], torch.randperm(len(self.y), device=self.x.device)
-        size = int(torch.randint(width + 1, (1,)))
-        start = int(torch.randint(width - size + 1, (1,)))
-        mixed = self.x.clone()
-        mixed[..., start : start + size] = self.x[shuffle][..., start : start + size]
-        self.learn.xb, self.yb1 = (mixed,), (self.y[shuffle],)
-        self.lam = torch.full((len(self.y),), 1 - size / width, device=self.x.device)
+from ..models import Recipe, imagenet_weights, scale_kernels
+from ..training import HEAD, MixOrCut, fastai, speed_callbacks
 
 
 class SkipValidation(fastai.Callback):
@@ -42,5 +21,6 @@ def make_learner(loaders, recipe: Recipe, seed: int, pretrained: bool, cbs=()) -
     options |= {"loss_func": fastai.LabelSmoothingCrossEntropy(), "metrics": fastai.accuracy}
     fastai.set_seed(seed)
     learn = fastai.vision_learner(loaders, fastai.resnet34, **options)
+    learn.model[0][0] = scale_kernels(learn.model[0][0], *recipe.kernel_scale).to(learn.dls.device)
     learn.unfreeze()
     return learn

@@ -78,8 +78,8 @@ def make_conditions(voices: list[np.ndarray]) -> dict[str, Callable]:
         "8 kHz": through_8_khz,
         "MP3, 32 kbit/s": through_mp3,
         "reverberant room": reverberate,
-        "1 s cut off the beginning": lambda x, _: x[RATE:],
-        "1 s cut off the end": lambda x, _: x[:-RATE],
+        "1 s cut off the beginning": lambda x, _: x[min(RATE, len(x) // 2) :],
+        "1 s cut off the end": lambda x, _: x[: max(len(x) - RATE, len(x) // 2)],
     }
 
 
@@ -105,7 +105,7 @@ def study_robustness(corpus="real", data: str | None = None, every=5, **options)
     which are trained if needed. Writes robustness.csv into the results, and returns it.
     """
     folds, answers = deployed_experiments(corpus, **options), []
-    stages = {"robust": folds[0].recipe, "teacher": folds[0].recipe.teacher}
+    stages = {"robust": folds[0].recipe, "teacher": folds[0].recipe.start}
     stages = {name: recipe for name, recipe in stages.items() if recipe}
     experiments = [replace(fold, recipe=recipe) for fold in folds for recipe in stages.values()]
     runs = run_experiments(experiments, corpus, data)

@@ -1,0 +1,178 @@
+"""The staircase: from the article's recipe to ours, in eight steps, on one random split.
+
+"Detecting Emotions from Voice Clips" (May 2020) prints neither its epochs nor its rates. What is
+taken for them here is what fastai's course of that time has (its first lesson, on pets), and for
+its pictures what most notebooks of that time did: matplotlib's default figure, margins and all.
+"""
+
+import gc
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from matplotlib.figure import Figure
+
+from .. import EmotionHelpersError, atomic_write, models, training, write_text
+from ..audio import read_audio
+from ..augmentation import shift_and_stretch, spec_augment
+from ..clips import EMOTIONS, find_clips
+from ..corpora import get_corpora, models_folder, pictures_folder, results_folder
+from ..evaluation import predict_clips, scores
+from ..pictures import SpectrogramSettings, render
+from ..splits import random_split
+from ..training import Augment, FewerTess, MixOrCut, checkpoints, fastai, speed_callbacks
+
+GREY = SpectrogramSettings(win_lengths=(1024, 1024, 1024))
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a network of the staircase is trained; the defaults are what the article is taken for."""
+
+    change: str
+    pictures: SpectrogramSettings | None = None  # None: the article's
+    crop: bool = True  # a square; else the whole picture at half its size
+    photographs: bool = True  # fastai's augmentation, made for them; else ours
+    head: bool = True  # fastai's, trained alone at first; else the plain one, with all layers
+    epochs: tuple[int, int] = (4, 2)  # with the body frozen, and with all layers
+    lr: tuple[tuple[float, float], ...] = ((3e-3, 3e-3), (1e-6, 1e-4))  # of either
+    all_of_tess: bool = True  # in each epoch, else an eighth
+    ours: bool = False  # mixed pictures and a scaled first layer
+
+
+def staircase() -> dict[str, Step]:
+    """The steps by name; each keeps the changes of those before it."""
+    step = Step("the article's recipe")
+    steps, half = {"article": step}, {"epochs": (0, 6), "lr": ((1e-3, 4e-3),) * 2}
+    for name, change, fields in (
+        ("pictures", "no margins, one time scale", {"pictures": GREY}),
+        ("colours", "three windows for three colours", {"pictures": SpectrogramSettings()}),
+        ("whole", "the whole picture, not a crop", {"crop": False}),
+        ("augmentation", "augmentation that fits sound", {"photographs": False}),
+        (
+            "layers",
+            "all layers at once, at higher rates, a plain head, batches of 32",
+            {"head": False, **half},
+        ),
+        (
+            "epochs",
+            "24 epochs, each with an eighth of TESS",
+            {"epochs": (0, 24), "all_of_tess": False},
+        ),
+        ("mixing", "mixed clips, a taller first layer", {"ours": True}),
+    ):
+        step = steps[name] = replace(step, change=change, **fields)
+    return steps
+
+
+def draw_as_the_article(row: dict, folder: Path) -> None:
+    """Write a clip's spectrogram as `plt.savefig` of a default figure: 432 x 288, with margins."""
+    target = folder / row["emotion"] / f"{row['clip_id']}.png"
+    if target.exists():
+        return
+    samples, _ = librosa.effects.trim(read_audio(row["path"], 22_050))
+    mel = librosa.feature.melspectrogram(y=samples, sr=22_050, n_fft=1024, hop_length=100)
+    decibels, axes = librosa.power_to_db(mel, ref=np.max), {"x_axis": "time", "y_axis": "mel"}
+    figure = Figure(figsize=(6, 4), dpi=72)
+    figure.subplots_adjust(bottom=0.125)
+    options = {"sr": 22_050, "hop_length": 100, "fmax": 20_000, "ax": figure.subplots(), **axes}
+    librosa.display.specshow(decibels, **options)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(target) as partial:
+        figure.savefig(partial, format="png")
+
+
+def prepare(step: Step, clips: pd.DataFrame, corpus: str) -> Path:
+    """The folder with the step's pictures, rendered."""
+    if step.pictures:
+        folder = pictures_folder(corpus, step.pictures.name)
+        render(clips, folder, step.pictures)
+    else:
+        folder = pictures_folder(corpus, "as-the-article")
+        rows = clips.to_dict("records")
+        Parallel(n_jobs=-1)(delayed(draw_as_the_article)(row, folder) for row in rows)
+    return folder
+
+
+def step_loaders(step: Step, folder: Path, valid: set[str], px: int):
+    """Batches of the step's pictures, `px` high."""
+    ours = [Augment(shift_and_stretch), Augment(spec_augment)]
+    augmentation = fastai.aug_transforms() if step.photographs else ours
+    size = px if step.crop else (px, px * 3 // 2)
+    block = fastai.DataBlock(
+        blocks=(fastai.ImageBlock, fastai.CategoryBlock(vocab=EMOTIONS, sort=False)),
+        get_items=lambda folder: sorted(folder.glob("*/*.png")),
+        get_y=fastai.parent_label,
+        splitter=fastai.FuncSplitter(lambda picture: picture.stem in valid),
+        item_tfms=fastai.Resize(size),
+        batch_tfms=[*augmentation, fastai.Normalize.from_stats(*fastai.imagenet_stats)],
+    )
+    options = {"bs": 64 if step.head else 32, "num_workers": 0}
+    kind = fastai.TfmdDL if step.all_of_tess else FewerTess
+    return block.dataloaders(folder, dl_type=kind, **options)
+
+
+def step_learner(step: Step, loaders, seed: int, pretrained: bool) -> fastai.Learner:
+    """The step's network, its body frozen."""
+    options = (
+        {} if step.head else {**training.HEAD, "loss_func": fastai.LabelSmoothingCrossEntropy()}
+    )
+    callbacks = [*speed_callbacks(), *[MixOrCut(0.4)] * step.ours]
+    options |= {"metrics": fastai.accuracy, "cbs": callbacks, "pretrained": pretrained}
+    fastai.set_seed(seed)
+    learn = fastai.vision_learner(loaders, fastai.resnet34, **options)
+    if step.ours:
+        learn.model[0][0] = models.scale_kernels(learn.model[0][0], 2, 1).to(loaders.device)
+    return learn
+
+
+def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> list[dict]:
+    """Train a step's network at 144 pixels (the article's then at 288 too); rows of results."""
+    step, rows, epochs, seconds = staircase()[name], [], 0, 0.0
+    folder, valid = prepare(step, clips, corpus), random_split(clips)
+    weights = models.imagenet_weights() if corpus == "real" else "random"
+    learn = step_learner(step, step_loaders(step, folder, valid, 144), seed, corpus == "real")
+    for px in (144, 288) if name == "article" else (144,):
+        learn.dls = step_loaders(step, folder, valid, px)
+        for phase, (count, lr) in enumerate(zip(step.epochs, step.lr, strict=True)):
+            (learn.unfreeze if phase else learn.freeze)()
+            config = {"name": f"{name}-{px}", "phase": phase, "weights": weights}
+            config |= asdict(replace(step, change=""))
+            if count:
+                with checkpoints(learn, models_folder(corpus) / "staircase", config, seed) as done:
+                    learn.fit_one_cycle(count, slice(*lr))
+                epochs, seconds = epochs + count, seconds + sum(e["seconds"] for e in done)
+        row = {"step": name, "change": step.change, "picture_px": px, "epochs": epochs}
+        row |= {"seed": seed, "minutes": round(seconds / 60, 1)}
+        for part, result in scores(predict_clips(learn, clips)).round(2).iterrows():
+            rows.append(row | {"corpus": part} | result.drop("clips").to_dict())
+    return rows
+
+
+def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1) -> pd.DataFrame:
+    """Train the networks of the named steps (None: of all), bring staircase.csv up to date with
+    them; returns the table. A run that was stopped goes on where it was. Raises
+    `EmotionHelpersError` for a step that is not there, before any training."""
+    if unknown := sorted({*(steps or [])} - {*staircase()}):
+        raise EmotionHelpersError(f"no step {unknown[0]!r}; there are {', '.join(staircase())}")
+    if seeds < 1:
+        raise EmotionHelpersError("no seed, no network: --seeds is 1 or more")
+    clips, _ = find_clips(get_corpora(corpus, data))
+    file = results_folder(corpus) / "staircase.csv"
+    for seed in range(1, 1 + seeds):
+        for name in steps or staircase():
+            rows = pd.DataFrame(train_step(name, clips, corpus, seed))
+            gc.collect()  # the learner refers to itself
+            keys = ["step", "seed"]
+            if file.exists():
+                old = pd.read_csv(file)
+                new = old.set_index(keys).index.isin(rows.set_index(keys).index)
+                rows = pd.concat([old[~new], rows])
+            rows["step"] = pd.Categorical(rows.step, [*staircase()])
+            rows = rows.sort_values(["step", "seed", "picture_px"], kind="stable")
+            write_text(file, rows.to_csv(index=False))
+            print(rows[rows.step == name].to_string(index=False), flush=True)
+    return rows
