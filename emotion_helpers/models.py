@@ -31,10 +31,7 @@ class Recipe:
 
     height: int = 144  # of the resized picture: half of what is rendered
     width: int = 216
-    kernel_scale: tuple[int, int] = (
-        2,
-        1,
-    )  # of the first layer, in height and width; see `scale_kernels`
+    kernel_scale: tuple[int, int] = (2, 1)  # of the first layer; see `scale_kernels`
     epochs: int = 24
     batch_size: int = 32
     lr: tuple[float, float] = (1e-3, 4e-3)  # lowest and highest layers
@@ -62,9 +59,7 @@ class Recipe:
             possible &= all(0 <= share <= 1 for share in shares) and 0 <= self.mixup < 1e3
             possible &= len(self.lr) == 2 and 0 < min(self.lr) <= max(self.lr) < 1e3
             possible &= len(self.kernel_scale) == 2 and max(self.kernel_scale) <= 8
-            possible &= isinstance(self.start, Recipe) or (
-                self.start is None and not self.corruption_p
-            )
+            possible &= isinstance(self.start, Recipe if self.corruption_p else Recipe | None)
             old = getattr(self.start, "kernel_scale", (1, 1))  # which is multiplied
             possible &= all(scale % b == 0 for scale, b in zip(self.kernel_scale, old, strict=True))
         except (TypeError, ValueError):  # something that is no number, or not as many

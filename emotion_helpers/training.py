@@ -64,24 +64,29 @@ class FewerTess(fastai.TfmdDL):
         return self.shuffle_fn(self.others + self.rng.sample(self.tess, len(self.tess) // 8))
 
 
+def make_loaders(files, valid: set, augmentation, batch_size: int, dl_type=FewerTess, **options):
+    """Batches of picture files, those of the clips in `valid` for validation; `augmentation`:
+    transforms of training batches; `options`: more of fastai's DataBlock."""
+    block = fastai.DataBlock(
+        blocks=(fastai.ImageBlock, fastai.CategoryBlock(vocab=EMOTIONS, sort=False)),
+        get_y=fastai.parent_label,
+        splitter=fastai.FuncSplitter(lambda picture: picture.stem in valid),
+        batch_tfms=[*augmentation, fastai.Normalize.from_stats(*fastai.imagenet_stats)],
+        **options,
+    )
+    return block.dataloaders(files, bs=batch_size, num_workers=0, dl_type=dl_type)
+
+
 def picture_loaders(folder, settings, recipe: Recipe, valid: set, train: set | None = None):
     """Batches of the pictures in `folder`: of the clips (clip_ids) in `valid` for validation, of
     those in `train` (None: all others) for training, augmented as the recipe has it."""
     files = picture_files(folder, settings)
     files = [file for file in files if train is None or file.stem in train | valid]
     warp = {"shift": recipe.shift, "stretch": recipe.stretch, "pitch": recipe.pitch}
-    block = fastai.DataBlock(
-        blocks=(fastai.ImageBlock, fastai.CategoryBlock(vocab=EMOTIONS, sort=False)),
-        get_x=lru_cache(maxsize=None)(partial(resize, height=recipe.height, width=recipe.width)),
-        get_y=fastai.parent_label,
-        splitter=fastai.FuncSplitter(lambda picture: picture.stem in valid),
-        batch_tfms=[
-            Augment(shift_and_stretch, **warp),
-            Augment(spec_augment, mask_size=recipe.mask_size),
-            fastai.Normalize.from_stats(*fastai.imagenet_stats),
-        ],
-    )
-    return block.dataloaders(files, bs=recipe.batch_size, num_workers=0, dl_type=FewerTess)
+    masks = Augment(spec_augment, mask_size=recipe.mask_size)
+    sized = lru_cache(maxsize=None)(partial(resize, height=recipe.height, width=recipe.width))
+    augmentation = [Augment(shift_and_stretch, **warp), masks]
+    return make_loaders(files, valid, augmentation, recipe.batch_size, get_x=sized)
 
 
 class MixOrCut(fastai.MixUp):

@@ -28,6 +28,7 @@ from emotion_helpers.training import (
     checkpoints,
     describe_learner,
     fastai,
+    make_loaders,
     picture_loaders,
     speed_callbacks,
 )
@@ -458,14 +459,8 @@ def test_another_size_of_the_same_pictures_never_gets_the_run(
     valid = set(demo_clips.clip_id[demo_clips.speaker == "Actor_08"])
 
     def loaders(size):
-        block = fastai.DataBlock(
-            blocks=(fastai.ImageBlock, fastai.CategoryBlock(vocab=EMOTIONS, sort=False)),
-            get_items=lambda folder: sorted(folder.glob("*/*.png")),
-            get_y=fastai.parent_label,
-            splitter=fastai.FuncSplitter(lambda picture: picture.stem in valid),
-            item_tfms=fastai.Resize(size),
-        )
-        return block.dataloaders(demo_pictures, bs=8, num_workers=0)
+        files = sorted(demo_pictures.glob("*/*.png"))
+        return make_loaders(files, valid, [], 8, item_tfms=fastai.Resize(size))
 
     fit(learner(loaders((16, 24))), 1, 1e-2, tmp_path, CONFIG)
     with pytest.raises(EmotionHelpersError, match=r"Resize\("):

@@ -83,9 +83,10 @@ def begin_stage(learn: fastai.Learner, start: models.Network, recipe: Recipe) ->
     (rows, columns), (old_rows, old_columns) = recipe.kernel_scale, start.recipe.kernel_scale
     first = models.scale_kernels(start.model[0][0], rows // old_rows, columns // old_columns)
     start.model[0][0] = first
-    learn.model.load_state_dict(start.model.state_dict())
     if recipe.corruption_p:
         begin_distillation(learn, start.model, recipe)
+    else:
+        learn.model.load_state_dict(start.model.state_dict())
 
 
 def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, runs: Path) -> dict:
@@ -94,7 +95,7 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     It gets run.json, predictions.csv (not calibrated), history.csv, model.safetensors. A finished
     run is read, one that was stopped goes on. Returns what run.json holds, and the folder.
     """
-    e, recipe, seed = experiment, experiment.recipe, 1000 * experiment.seed  # `fit` counts up
+    e, recipe, seed = experiment, experiment.recipe, 1000 * experiment.seed  # epochs count up
     recipe = replace(recipe, tess=recipe.tess or e.split.startswith("tess"))
     train, test = fold_clips(clips, e.split, e.fold, recipe.tess, e.validate)
     if len(train) < (size := recipe.batch_size):
@@ -142,6 +143,13 @@ def run_experiments(experiments: list[Experiment], corpus: str, data: str | None
         yield clips, run_experiment(e, clips, pictures, models_folder(corpus) / "experiments")
 
 
+def seeds_of(number: int) -> range:
+    """The seeds of so many networks, from 1 on."""
+    if number < 1:
+        raise EmotionHelpersError("no seed, no network: --seeds is 1 or more")
+    return range(1, 1 + number)
+
+
 def out_of_fold_temperature(run, predictions: pd.DataFrame) -> float:
     """Temperature for a run (a row), fitted on the test speakers of its recipe's other folds (on
     EmoBox's if the split has one fold); 1 if there are none (yet)."""
@@ -152,11 +160,11 @@ def out_of_fold_temperature(run, predictions: pd.DataFrame) -> float:
     return round(fit_temperature(others), 4) if len(others) else 1.0
 
 
-def update_table(file: Path, rows: pd.DataFrame, order: list[str] = KEYS) -> pd.DataFrame:
-    """The table in a file with `rows` added, in place of those with the same KEYS; sorted."""
+def update_table(file: Path, rows: pd.DataFrame, order: list[str] = KEYS, keys=KEYS):
+    """The table in a file with `rows` added, in place of those with the same `keys`; sorted."""
     if file.exists():
         old = pd.read_csv(file)
-        rows = pd.concat([old[~old.set_index(KEYS).index.isin(rows.set_index(KEYS).index)], rows])
+        rows = pd.concat([old[~old.set_index(keys).index.isin(rows.set_index(keys).index)], rows])
     return rows.sort_values(order, ignore_index=True)
 
 
@@ -196,10 +204,8 @@ def evaluate(
     if not recipe and name not in RECIPES:
         raise EmotionHelpersError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
     one = Experiment(recipe or RECIPES[name], split, pretrained=corpus == "real", **options)
-    folds, seeds = folds or range(1, 1 + count_folds(split)), range(1, 1 + seeds)
+    folds, seeds = folds or range(1, 1 + count_folds(split)), seeds_of(seeds)
     experiments = [replace(one, fold=fold, seed=seed) for seed in seeds for fold in folds]
-    if not experiments:
-        raise EmotionHelpersError("no seed, no network: --seeds is 1 or more")
     print(f"{split}, recipe {name}, {models.describe_device()}: {len(experiments)} run(s)")
     for _, run in run_experiments(experiments, corpus, data):
         done.append({"recipe": f"{name} {one.settings.name}".strip()} | run)

@@ -15,15 +15,18 @@ import pandas as pd
 from joblib import Parallel, delayed
 from matplotlib.figure import Figure
 
-from .. import EmotionHelpersError, atomic_write, models, training, write_text
+from .. import EmotionHelpersError, atomic_write, models, write_text
 from ..audio import read_audio
 from ..augmentation import shift_and_stretch, spec_augment
-from ..clips import EMOTIONS, find_clips
+from ..clips import find_clips
 from ..corpora import get_corpora, models_folder, pictures_folder, results_folder
 from ..evaluation import predict_clips, scores
+from ..models import Recipe
 from ..pictures import SpectrogramSettings, render
 from ..splits import random_split
-from ..training import Augment, FewerTess, MixOrCut, checkpoints, fastai, speed_callbacks
+from ..training import Augment, FewerTess, checkpoints, fastai, make_loaders, speed_callbacks
+from .cross_validation import seeds_of, update_table
+from .learners import make_learner
 
 GREY = SpectrogramSettings(win_lengths=(1024, 1024, 1024))
 
@@ -99,34 +102,22 @@ def prepare(step: Step, clips: pd.DataFrame, corpus: str) -> Path:
 
 def step_loaders(step: Step, folder: Path, valid: set[str], px: int):
     """Batches of the step's pictures, `px` high."""
+    files, size = sorted(folder.glob("*/*.png")), px if step.crop else (px, px * 3 // 2)
     ours = [Augment(shift_and_stretch), Augment(spec_augment)]
     augmentation = fastai.aug_transforms() if step.photographs else ours
-    size = px if step.crop else (px, px * 3 // 2)
-    block = fastai.DataBlock(
-        blocks=(fastai.ImageBlock, fastai.CategoryBlock(vocab=EMOTIONS, sort=False)),
-        get_items=lambda folder: sorted(folder.glob("*/*.png")),
-        get_y=fastai.parent_label,
-        splitter=fastai.FuncSplitter(lambda picture: picture.stem in valid),
-        item_tfms=fastai.Resize(size),
-        batch_tfms=[*augmentation, fastai.Normalize.from_stats(*fastai.imagenet_stats)],
-    )
-    options = {"bs": 64 if step.head else 32, "num_workers": 0}
-    kind = fastai.TfmdDL if step.all_of_tess else FewerTess
-    return block.dataloaders(folder, dl_type=kind, **options)
+    batch_size, kind = 64 if step.head else 32, fastai.TfmdDL if step.all_of_tess else FewerTess
+    resized = fastai.Resize(size)
+    return make_loaders(files, valid, augmentation, batch_size, kind, item_tfms=resized)
 
 
 def step_learner(step: Step, loaders, seed: int, pretrained: bool) -> fastai.Learner:
-    """The step's network, its body frozen."""
-    options = (
-        {} if step.head else {**training.HEAD, "loss_func": fastai.LabelSmoothingCrossEntropy()}
-    )
-    callbacks = [*speed_callbacks(), *[MixOrCut(0.4)] * step.ours]
-    options |= {"metrics": fastai.accuracy, "cbs": callbacks, "pretrained": pretrained}
+    """The step's network, with fastai's head or the one of the recipes."""
+    if not step.head:
+        recipe = Recipe() if step.ours else Recipe(mixup=0.0, kernel_scale=(1, 1))
+        return make_learner(loaders, recipe, seed, pretrained)
     fastai.set_seed(seed)
-    learn = fastai.vision_learner(loaders, fastai.resnet34, **options)
-    if step.ours:
-        learn.model[0][0] = models.scale_kernels(learn.model[0][0], 2, 1).to(loaders.device)
-    return learn
+    options = {"metrics": fastai.accuracy, "cbs": speed_callbacks(), "pretrained": pretrained}
+    return fastai.vision_learner(loaders, fastai.resnet34, **options)
 
 
 def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> list[dict]:
@@ -158,21 +149,16 @@ def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1)
     `EmotionHelpersError` for a step that is not there, before any training."""
     if unknown := sorted({*(steps or [])} - {*staircase()}):
         raise EmotionHelpersError(f"no step {unknown[0]!r}; there are {', '.join(staircase())}")
-    if seeds < 1:
-        raise EmotionHelpersError("no seed, no network: --seeds is 1 or more")
+    seeds = seeds_of(seeds)
     clips, _ = find_clips(get_corpora(corpus, data))
     file = results_folder(corpus) / "staircase.csv"
-    for seed in range(1, 1 + seeds):
+    for seed in seeds:
         for name in steps or staircase():
             rows = pd.DataFrame(train_step(name, clips, corpus, seed))
             gc.collect()  # the learner refers to itself
-            keys = ["step", "seed"]
-            if file.exists():
-                old = pd.read_csv(file)
-                new = old.set_index(keys).index.isin(rows.set_index(keys).index)
-                rows = pd.concat([old[~new], rows])
-            rows["step"] = pd.Categorical(rows.step, [*staircase()])
-            rows = rows.sort_values(["step", "seed", "picture_px"], kind="stable")
+            rows = update_table(file, rows, ["seed", "picture_px"], keys=["step", "seed"])
+            in_order = {"key": lambda names: names.map([*staircase()].index), "kind": "stable"}
+            rows = rows.sort_values("step", **in_order)
             write_text(file, rows.to_csv(index=False))
             print(rows[rows.step == name].to_string(index=False), flush=True)
     return rows
