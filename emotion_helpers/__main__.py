@@ -13,10 +13,7 @@ from . import EmotionHelpersError
 COMMANDS = {  # name: the function that it calls (imported only then: torch takes seconds), help
     "tutorial": ("notebooks.run_tutorial", "run the notebooks in order, top to bottom"),
     "evaluate": ("beyond.cross_validation.evaluate", "train and test a recipe on a split's folds"),
-    "staircase": (
-        "beyond.staircase.study_staircase",
-        "from the article's recipe to ours, in steps",
-    ),
+    "staircase": ("beyond.staircase.study_staircase", "from the article's recipe to ours"),
     "train": ("beyond.cross_validation.train_final", "train the network that predict and app ask"),
     "robustness": ("beyond.robustness.study_robustness", "unseen speakers in noise, rooms, ..."),
     "adaptation": ("beyond.adaptation.study_adaptation", "what a few clips of a speaker bring"),
@@ -33,11 +30,7 @@ TRAINING = [  # what all commands that train have in common; they go on where th
 OPTIONS = {
     "tutorial": [("--in-place", "write the outputs into notebooks/ too", {"action": "store_true"})],
     "evaluate": [
-        (
-            "--split",
-            "such as random, luna, gender: see emotion_helpers.splits",
-            {"default": "emobox"},
-        ),
+        ("--split", "random, luna, gender, ...: see splits.py", {"default": "emobox"}),
         ("--seeds", "how many networks for each fold", {"type": int, "default": 1}),
         ("--folds", "only these, counted from 1", {"type": int, "nargs": "+"}),
         ("--validate", "leave the fold alone, test on others", {"action": "store_true"}),

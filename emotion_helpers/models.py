@@ -209,7 +209,7 @@ def load_model(folder: str | Path) -> Network:
     Raises `EmotionHelpersError` naming the file if it is missing, damaged or something else.
     """
     file = Path(folder) / "model.safetensors"
-    make = "run notebook 04 or `python -m emotion_helpers train`, which train a network"
+    make = "run chapter 04 or `python -m emotion_helpers train`, which train a network"
     if not file.exists():
         raise EmotionHelpersError(f"{file} is missing: {make}")
     try:
@@ -219,14 +219,11 @@ def load_model(folder: str | Path) -> Network:
         model = build_network(recipe.kernel_scale).eval()
         network = Network(model, settings, recipe, config["info"])
         model.load_state_dict(load_file(file))
-        finite = all(weights.isfinite().all() for weights in model.state_dict().values())
-        if (
-            not finite
-            or config["emotions"] != [*EMOTIONS]
-            or not 0.01 <= network.temperature <= 100
-        ):
+        possible = all(weights.isfinite().all() for weights in model.state_dict().values())
+        possible &= config["emotions"] == [*EMOTIONS] and 0.01 <= network.temperature <= 100
+        if not possible:
             raise ValueError("its weights, emotions or temperature cannot be")
     except Exception as error:  # whatever is in that file
-        reason = f"{file} is damaged, or not of this tutorial ({type(error).__name__}: {error})"
+        reason = f"{file} is damaged, or not of this edition ({type(error).__name__}: {error})"
         raise EmotionHelpersError(f"{reason}; {make}") from error
     return network

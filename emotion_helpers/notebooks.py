@@ -21,8 +21,12 @@ RATE = 24_000  # Hz, of players
 # What the demo voices need: they are few, and learnt from random weights.
 DEMO = {
     "00": {"EPOCHS": 2},
-    "04": {"EPOCHS_144": 4, "EPOCHS_288": 1, "BATCH_SIZE": 16, "LR_144": [2e-3, 2e-3]},
+    "04": {"EPOCHS_144": 4, "EPOCHS_288": 2, "BATCH_SIZE": 16},
+    "06": {"EPOCHS": 2, "BATCH_SIZE": 16, "LR": [2e-3, 2e-3]},
+    "07": {"N_CLIPS": 12},
+    "08": {"STEPS": 2, "BATCH_SIZE": 8},
 }
+DEMO["04"] |= {"LR_144": [2e-3, 2e-3], "LR_288": [1e-4, 1e-4]}
 
 
 def begin(corpus: str) -> None:
@@ -48,9 +52,7 @@ def show_figures() -> None:
 
     def has_picture(figure):
         images = [image.get_size() for ax in figure.axes for image in ax.images]
-        meshes = [
-            mesh for ax in figure.axes for mesh in ax.collections if isinstance(mesh, QuadMesh)
-        ]
+        meshes = any(isinstance(part, QuadMesh) for ax in figure.axes for part in ax.collections)
         return meshes or any(max(size) > 16 for size in images)
 
     def as_svg(figure):
@@ -79,7 +81,7 @@ def needs(path: str | Path, notebook: str) -> Path:
     """`path` if it exists; otherwise an error that names the notebook to run first."""
     if Path(path).exists():
         return Path(path)
-    raise EmotionHelpersError(f"{path} is missing: run notebook {notebook} first, same CORPUS")
+    raise EmotionHelpersError(f"{path} is missing: run chapter {notebook} first, same CORPUS")
 
 
 class ThisPython(AsyncKernelManager):
@@ -127,7 +129,7 @@ def run_tutorial(corpus: str = "demo", folder: Path | None = None, in_place: boo
     from nbconvert import HTMLExporter
 
     folder = Path(folder or corpora.ROOT / "notebooks")
-    paths = sorted(folder.glob("[0-9][0-9]-*.ipynb"))
+    paths = sorted([*folder.glob("[0-9][0-9]-*.ipynb"), *folder.glob("A-*.ipynb")])
     if not paths:
         raise EmotionHelpersError(f"no notebooks in {folder}: run this in a clone of the project")
     executed = folder / "executed" / corpus
@@ -136,7 +138,8 @@ def run_tutorial(corpus: str = "demo", folder: Path | None = None, in_place: boo
     together = nbformat.v4.new_notebook(metadata={"title": title})
     for path in paths:
         notebook = run_notebook(path, executed / path.name, corpus)
-        together.cells += notebook.cells
+        for number, cell in enumerate(notebook.cells):  # ids of cells are unique in a notebook only
+            together.cells.append(cell | {"id": f"{path.stem[:2]}-{number}"})
         if in_place:
             notebook.cells = [c for c in notebook.cells if INJECTED not in c.metadata["tags"]]
             text = nbformat.writes(notebook)

@@ -214,10 +214,10 @@ def picture_files(folder: str | Path, settings=SpectrogramSettings()) -> list[Pa
     they were made with other settings, or if one is not of a clip."""
     files = [path for path in Path(folder).glob("*/*.png") if path.name[0] != "."]
     if not files:
-        raise EmotionHelpersError(f"no pictures in {folder}: run notebook 03, it renders them")
+        raise EmotionHelpersError(f"no pictures in {folder}: run chapter 03, it renders them")
     if (made := read_settings(Path(folder))) != settings:
         problem = f"its pictures were made with {made}, not {settings}"
-        raise EmotionHelpersError(f"{folder}: {problem}: run notebook 03 again")
+        raise EmotionHelpersError(f"{folder}: {problem}: run chapter 03 again")
     if strange := [path for path in files if not clip_path(path, ".png")]:
-        raise EmotionHelpersError(f"{strange[0]} is not of notebook 03: move it elsewhere")
+        raise EmotionHelpersError(f"{strange[0]} is not of chapter 03: move it elsewhere")
     return sorted(files, key=lambda path: path.name)

@@ -240,6 +240,7 @@ def test_a_file_is_answered_and_nothing_leaves_this_machine(open_page, address, 
     requests = []
     page = open_page(requests)
     assert "synthetic demo voices only" in page.inner_text("body")
+    assert "Corpus demo, pictures of 64 x 224 pixels" in page.inner_text("body")
     upload(page, clip)
     assert read_answer(page) == app.in_words(predict(clip, network))
     page.wait_for_selector("img[alt^='Waveform']")
@@ -372,6 +373,7 @@ SERVERS = """
 import os, sys
 from types import SimpleNamespace
 import emotion_helpers.beyond.cross_validation, emotion_helpers.beyond.explanation
+from emotion_helpers.models import HALF
 import fastapi, httpx, huggingface_hub, uvicorn  # what takes long is imported once
 
 for number, pairs in enumerate(sys.argv[1:]):
@@ -379,7 +381,7 @@ for number, pairs in enumerate(sys.argv[1:]):
         os.environ.update(pair.split("=") for pair in pairs.split())
         from emotion_helpers.beyond import app
         app.final_model = lambda: ""
-        app.load_model = lambda folder: SimpleNamespace(info={})
+        app.load_model = lambda folder: SimpleNamespace(info={}, recipe=HALF)
         block = app.gr.Blocks.block_thread
 
         def tell_and_block(page):

@@ -248,7 +248,7 @@ def test_a_folder_without_clips_is_an_error_that_names_it(tmp_path, kind):
         (tmp_path / "voices").mkdir()
     if kind == "a file":
         (tmp_path / "voices").write_text("no folder")
-    with pytest.raises(ClipError, match=r"voices.*no file at all.*notebook 01.*DATA"):
+    with pytest.raises(ClipError, match=r"voices.*no file at all.*chapter 01.*DATA"):
         find_clips(tmp_path / "voices")
 
 

@@ -1,10 +1,14 @@
 """Explanation: maps and neighbours against other ways to compute them."""
 
+import re
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
+import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pytorch_grad_cam import GradCAM
@@ -22,8 +26,10 @@ from emotion_helpers.beyond.explanation import (
     training_features,
 )
 from emotion_helpers.clips import EMOTIONS
-from emotion_helpers.models import Network, Recipe, normalize, to_tensor
+from emotion_helpers.models import Network, Recipe, normalize, scale_kernels, to_tensor
 from emotion_helpers.pictures import SpectrogramSettings, mel_picture
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +97,70 @@ def test_a_map_leaves_the_network_as_it_was(pictures, network):
     assert np.array_equal(scores_of(pictures[0], network), before)
 
 
+@pytest.fixture(scope="module")
+def tall(network):
+    """One like chapter 06's: its first layer is scaled to pictures of more rows. And hot, for what
+    is not trained is sure of what it says, which no part of a picture would change."""
+    model, info = deepcopy(network.model), network.info | {"temperature": 30.0}
+    model[0][0] = scale_kernels(model[0][0], 2, 1)
+    return replace(network, model=model, recipe=Recipe(height=96, width=160), info=info)
+
+
+@pytest.mark.parametrize("emotion", ["angry", "neutral"])
+def test_the_activation_map_is_grad_cam_by_autograd(pictures, tall, emotion):
+    """As Selvaraju et al. 2017 define it, with what is below 0, and sums instead of means."""
+    body, head = tall.model
+    maps = body(normalize(to_tensor(pictures[2], tall.recipe))).detach().requires_grad_()
+    head(maps)[0, EMOTIONS.index(emotion)].backward()
+    with torch.inference_mode():
+        (theirs,) = (maps.grad.sum(dim=(2, 3), keepdim=True) * maps).sum(dim=1).numpy()
+    ours = class_activation_map(pictures[2], tall, emotion)
+    assert ours.shape == (2, 5)
+    assert ours == pytest.approx(theirs, abs=1e-4 * float(np.ptp(theirs)))
+
+
+# ---- chapter 07 writes in its cells what it then imports
+
+
+@pytest.fixture(scope="module")
+def chapter(tall):
+    """What chapter 07 defines in its cells, for a network without training."""
+    names = {"network": tall, "EMOTIONS": EMOTIONS, "normalize": normalize, "to_tensor": to_tensor}
+    names |= {"np": np, "pd": pd, "torch": torch}
+    (path,) = NOTEBOOKS.glob("07-*hears.ipynb")
+    for cell in nbformat.read(path, as_version=4).cells:
+        if re.search(r"^def (ask|activation_map|occlusion)\(", cell.source, re.MULTILINE):
+            exec(cell.source, names)
+    return names
+
+
+def test_chapter_07_asks_for_calibrated_probabilities(pictures, tall, chapter):
+    answers = chapter["ask"](pictures)
+    assert list(answers) == list(EMOTIONS)
+    for picture, answer in zip(pictures, answers.to_numpy(), strict=True):
+        scores = torch.tensor(scores_of(picture, tall)) / tall.temperature
+        assert answer == pytest.approx(scores.softmax(dim=0).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("emotion", ["angry", "happy"])
+def test_the_activation_map_that_chapter_07_writes_is_the_imported_one(
+    pictures, tall, chapter, emotion
+):
+    imported = class_activation_map(pictures[0], tall, emotion)
+    assert np.ptp(imported) > 1e-3
+    written = chapter["activation_map"](pictures[0], emotion)
+    assert written == pytest.approx(imported, abs=1e-5 * float(np.ptp(imported)))
+
+
+@pytest.mark.parametrize("shape", [(), (5, 7)])
+def test_the_occlusion_that_chapter_07_writes_is_the_imported_one(pictures, tall, chapter, shape):
+    imported = occlusion_map(pictures[0], tall, "angry", *shape)
+    assert imported.shape == (shape or (6, 12))
+    assert np.ptp(imported) > 1e-5
+    written = chapter["occlusion"](pictures[0], "angry", *shape)
+    assert written == pytest.approx(imported, abs=1e-3 * float(np.ptp(imported)))
+
+
 # ---- occlusion
 
 
@@ -139,17 +209,23 @@ def test_occlusion_of_what_is_black_already_loses_nothing(network):
     assert np.abs(occlusion_map(black, network, "sad", rows=2, columns=2)).max() < 1e-6
 
 
-def test_a_map_is_drawn_over_the_picture_and_orange_is_what_speaks_for_the_emotion(pictures):
+def test_a_map_is_drawn_below_the_sound_and_orange_is_what_speaks_for_the_emotion(pictures):
     from matplotlib.figure import Figure
 
     ax = Figure().subplots()
     assert show_map(pictures[0], np.array([[1.0, -1.0]]), ax) is ax
-    values = ax.images[-1]
+    ink, values = ax.images
+    assert ink.zorder > values.zorder
+    assert not ink.get_array()[..., :3].any()  # black
+    density = ink.get_array()[..., 3]
+    assert density[pictures[0][..., 1] == 255].min() == 1
+    assert density[pictures[0][..., 1] == 0].max() == 0
+    assert values.colorbar.ax.get_ylim() == (-1, 1)
     red, _, blue, _ = values.cmap(values.norm(1.0))
     assert red > blue
     red, _, blue, _ = values.cmap(values.norm(-1.0))
     assert red < blue
-    assert ax.images[0].get_extent() == values.get_extent()
+    assert ink.get_extent() == values.get_extent()
 
 
 # ---- features and neighbours
@@ -196,6 +272,10 @@ def test_the_neighbours_are_all_clips_of_the_speakers_that_the_network_learnt_fr
     learnt = demo_clips[demo_clips.speaker != "Actor_01"].set_index("clip_id")
     assert sorted(table.clip_id) == sorted(learnt.index)
     assert list(table.emotion) == list(learnt.emotion[table.clip_id])
+    sad = nearest_clips(small_pictures[demo_clips.clip_id[0]], trained, "sad")
+    assert sorted(sad.clip_id) == sorted(learnt.index[learnt.emotion == "sad"])
+    with pytest.raises(EmotionHelpersError, match="no clip of RAVDESS surprised"):
+        nearest_clips(small_pictures[demo_clips.clip_id[0]], trained, "surprised")
 
 
 def test_similarity_is_the_cosine_of_the_features_less_their_mean(
@@ -221,5 +301,5 @@ def test_a_training_clip_is_most_like_itself(trained, demo_clips, small_pictures
 
 def test_pictures_that_are_not_here_are_an_error_that_says_what_to_do(network):
     elsewhere = replace(network, info=network.info | {"corpus": "elsewhere"})
-    with pytest.raises(EmotionHelpersError, match=r"elsewhere.*notebook 03"):
+    with pytest.raises(EmotionHelpersError, match=r"elsewhere.*chapter 03"):
         training_features(elsewhere)

@@ -261,7 +261,7 @@ def test_loading_executes_nothing(saved, monkeypatch):
 
 
 def test_a_missing_model_is_an_error_that_names_it_and_what_makes_one(tmp_path):
-    with pytest.raises(EmotionHelpersError, match=r"model.safetensors is missing.*notebook 04"):
+    with pytest.raises(EmotionHelpersError, match=r"model.safetensors is missing.*chapter 04"):
         load_model(tmp_path / "nowhere")
 
 
@@ -282,7 +282,7 @@ def file(tmp_path):
 
 
 def check_refused(file):
-    with pytest.raises(EmotionHelpersError, match=rf"(?s){file} is damaged.*notebook 04"):
+    with pytest.raises(EmotionHelpersError, match=rf"(?s){file} is damaged.*chapter 04"):
         load_model(file.parent)
 
 

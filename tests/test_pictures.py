@@ -448,18 +448,18 @@ def test_a_foreign_picture_is_refused_by_name_and_not_deleted(clips, small, pict
 
 
 def test_no_pictures_is_an_error_that_names_the_folder_and_the_notebook(tmp_path, small):
-    with pytest.raises(EmotionHelpersError, match=rf"{tmp_path}.*notebook 03"):
+    with pytest.raises(EmotionHelpersError, match=rf"{tmp_path}.*chapter 03"):
         picture_files(tmp_path, small)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"top_db": 0}', '{"colour": "red"}'])
 def test_pictures_of_other_settings_are_an_error(small, pictures, content):
-    with pytest.raises(EmotionHelpersError, match=r"(?s)pictures.*top_db=60.0.*notebook 03"):
+    with pytest.raises(EmotionHelpersError, match=r"(?s)pictures.*top_db=60.0.*chapter 03"):
         picture_files(pictures, replace(small, top_db=60.0))
     (pictures / "settings.json").unlink()
     if content is not None:
         (pictures / "settings.json").write_text(content)
-    with pytest.raises(EmotionHelpersError, match=r"pictures.*notebook 03"):
+    with pytest.raises(EmotionHelpersError, match=r"pictures.*chapter 03"):
         picture_files(pictures, small)
 
 

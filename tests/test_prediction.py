@@ -18,12 +18,25 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from scipy.signal import lfilter
 from sounds import encode, hum, music, noise, voice, write_tracks
+from study_refusals import (
+    AS_THEY_ARE,
+    LOUD,
+    MAJOR,
+    RATE,
+    coloured,
+    drums,
+    engine,
+    make_sounds,
+    melody,
+    table_of,
+)
 
+from emotion_helpers import EmotionHelpersError, corpora
 from emotion_helpers.audio import AudioError, read_audio
 from emotion_helpers.beyond.prediction import (
     clearest_picture,
+    final_model,
     plot_timeline,
     predict,
     probabilities,
@@ -33,7 +46,6 @@ from emotion_helpers.demo import SAMPLE_RATE, demo_names, synthesise, write_demo
 from emotion_helpers.models import Network
 from emotion_helpers.pictures import mel_picture
 
-RATE = 48_000  # Hz, of the sounds that are made here
 VOICES = demo_names()
 
 
@@ -371,6 +383,24 @@ def test_a_timeline_shows_a_name_with_dollars_as_it_is(plain, network):
     assert "caf? $_$.wav: " in plot_timeline(prediction, network).get_suptitle()
 
 
+# ---- which network answers
+
+
+def test_the_final_network_is_trains_else_chapter_06s_of_the_real_voices_first(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(corpora, "ROOT", tmp_path)
+    with pytest.raises(EmotionHelpersError, match="run chapter 06, or `python -m emotion_helpers"):
+        final_model()
+    for name in ("demo/unseen-speakers", "demo/final", "real/unseen-speakers", "real/final"):
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        assert folder != (final_model() if "demo/unseen" not in name else None)  # it has no weights
+        (folder / "model.safetensors").touch()
+        assert final_model() == folder
+    assert final_model("demo") == tmp_path / "models" / "demo" / "final"
+
+
 # ---- what is no voice gets no emotion but a reason
 
 t = np.arange(2 * RATE) / RATE
@@ -382,10 +412,10 @@ NOTHING = {
     "the same in another place": (0 * t - 0.7, "silence"),
     "quiet": (noise(2, RATE, 4e-4), "too quiet .peak -73 dB.: record it louder"),
     "rumble alone": (0.1 * np.sin(2 * np.pi * 15 * t), "silence|too quiet"),
-    "click": (CLICK, "only .* ms are not silence: a click"),
-    "click, later": (LATER, "only .* ms are not silence: a click"),
-    "click and offset": (CLICK + 0.1, "only .* ms are not silence: a click"),
-    "tap": (np.where((t > 1) & (t < 1.005), np.sin(2e4 * t), 0), "a click"),
+    "click": (CLICK, "no sound in it is longer than .* ms: clicks"),
+    "click, later": (LATER, "no sound in it is longer than .* ms: clicks"),
+    "click and offset": (CLICK + 0.1, "no sound in it is longer than .* ms: clicks"),
+    "tap": (np.where((t > 1) & (t < 1.005), np.sin(2e4 * t), 0), "clicks, not"),
     "noise": (noise(2), "its loudness hardly moves .*: noise or a hum"),
     "hum": (hum(2), "its tones stand still .*: music or a tone"),
     "music": (music(4), "its tones stand still .*: music or a tone"),
@@ -439,39 +469,7 @@ def test_clipped_is_clipped_in_every_container(sure, tmp_path, codec, gain):
 # ---- shares: what is refused of music and noise, and what is not of speech
 
 
-def note(hertz, seconds, partials=6, decay=0.0, attack=0.01, vibrato=0.0):
-    """A note with overtones; `decay` [1/s], `attack` [s], `vibrato` at 5.5 Hz (share of pitch)."""
-    t = np.arange(round(seconds * RATE)) / RATE
-    phase = 2 * np.pi * hertz * t - vibrato * hertz / 5.5 * np.cos(2 * np.pi * 5.5 * t)
-    tones = [np.sin(k * phase) * np.exp(-decay * k * t) / k for k in range(1, partials + 1)]
-    return sum(tones) * np.minimum(1, t / attack) * np.minimum(1, (seconds - t) / 0.02)
-
-
-def melody(hertz=220, per_second=4, chord=(0,), steps=(0, 4, 7, 12), seconds=4, **timbre):
-    """Notes, or chords of them (semitones), one after another."""
-    notes = []
-    for i in range(round(seconds * per_second)):
-        pitches = [hertz * 2 ** ((steps[i % len(steps)] + tone) / 12) for tone in chord]
-        notes.append(sum(note(pitch, 1 / per_second, **timbre) for pitch in pitches))
-    return np.concatenate(notes)
-
-
-def drums(seconds=4, seed=0):
-    """A kick, a snare, and a hi-hat on every eighth, at 120 beats a minute."""
-    rng = np.random.default_rng(seed)
-    samples = np.zeros(round(seconds * RATE))
-    for beat in range(round(4 * seconds)):
-        t = np.arange(len(samples) - beat * RATE // 4) / RATE
-        hit = 0.2 * np.diff(rng.normal(size=len(t)), prepend=0) * np.exp(-60 * t)
-        if beat % 4 == 0:
-            hit += np.sin(2 * np.pi * (50 * t + 8 * (1 - np.exp(-30 * t)))) * np.exp(-8 * t)
-        if beat % 4 == 2:
-            hit += 0.4 * rng.normal(size=len(t)) * np.exp(-18 * t)
-        samples[-len(t) :] += hit
-    return samples
-
-
-MAJOR, TUNE, BASS = (0, 4, 7, 12), (0, 2, 4, 7, 5, 9, 4, 2), melody(55, partials=8, decay=1.5)
+TUNE, BASS = (0, 2, 4, 7, 5, 9, 4, 2), melody(55, partials=8, decay=1.5)
 PAD = melody(110, 0.5, MAJOR, (0, 5, 7, -2), attack=0.3)
 MUSIC = {
     "arpeggio, plucked": melody(partials=8, decay=3),
@@ -492,22 +490,6 @@ MUSIC = {
     "drums alone": drums(),
     "chords over a bass": music(),
 }
-
-
-def coloured(exponent, seconds=3, seed=0):
-    """Noise whose power falls with frequency to this power: 0 white, 1 pink, 2 brown."""
-    spectrum = np.fft.rfft(np.random.default_rng(seed).normal(size=round(seconds * RATE)))
-    hertz = np.fft.rfftfreq(round(seconds * RATE), 1 / RATE)
-    return np.fft.irfft(spectrum * np.maximum(hertz, 20) ** (-exponent / 2))
-
-
-def engine(hertz, revving, seconds=4):
-    """Explosions that often a second, faster and slower by a share, with roaring noise."""
-    t = np.arange(round(seconds * RATE)) / RATE
-    cycles = np.cumsum(hertz * (1 + revving * np.sin(np.pi * t / 2))) / RATE
-    roar = lfilter([1], [1, -0.985], np.random.default_rng(0).normal(size=len(t)))
-    strokes = sum(np.sin(2 * np.pi * k * cycles) / k for k in range(1, 12))
-    return roar * (0.3 + np.exp(-12 * (cycles % 1))) + 2 * strokes
 
 
 SLOWLY = np.sin(2 * np.pi * 8 * np.arange(3 * RATE) / RATE)
@@ -555,6 +537,46 @@ def test_the_demo_voices_are_taken_for_voices(ask, sure):
     voices = {name: (synthesise(name, 0), SAMPLE_RATE) for name in VOICES[::8]}
     reasons = refusals(voices, ask, sure)
     assert len(reasons) <= 2
+
+
+PROMISED = {  # of the study's sounds
+    "organ": "music or a tone|noise or a hum",
+    "guitar chords": "music or a tone|noise or a hum",
+    "white noise": "noise or a hum",
+    "brown noise": "noise or a hum",
+    "mains hum": "music or a tone",
+    "one click": "clicks, not speech",
+    "three clicks": "clicks, not speech",
+    "silence": "^silence",
+    "offset alone": "^silence",
+    "offset and faint noise": "noise or a hum|too quiet",
+}
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_what_the_study_of_refusals_counts_on(ask, sure, name):
+    for samples in make_sounds(name, clips=3):
+        assert re.search(PROMISED[name], ask(samples, network=sure).reason)
+
+
+def test_the_studys_sounds_are_as_said():
+    """Three to ten seconds, within full scale, different ones, the same in every run."""
+    for name in [*(LOUD | AS_THEY_ARE)][::4]:
+        first, second = make_sounds(name, clips=2)
+        assert all(2.4 * RATE <= len(samples) <= 10 * RATE for samples in (first, second))
+        assert np.abs(first).max() <= 1
+        assert len(first) != len(second)
+        assert np.array_equal(first, next(make_sounds(name)))
+
+
+def test_the_studys_table_counts_each_reason(ask, network, sure):
+    answers = [("zeros", "not speech", ask(np.zeros(RATE)))] * 2
+    answers += [("voice", "speech", ask(voice(), network=sure))]
+    answers += [("voice", "speech", ask(voice(), network=replace(sure, info={"temperature": 50})))]
+    table = table_of(answers).set_index("sound")
+    assert list(table.clips) == [2, 2] and list(table.refused) == [2, 1]
+    assert table.loc["zeros", "too quiet"] == 2 and table.loc["voice", "not sure"] == 1
+    assert list(table.kind) == ["not speech", "speech"]
 
 
 SENTENCES = "Kids are talking by the door", "I did not expect you here today", "Say the word back"

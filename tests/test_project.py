@@ -132,8 +132,8 @@ def test_the_house_is_small_after_formatting(tmp_path):
         lines[room] = len(formatted.read_text().splitlines())
     # The plan says 1,200 and 2,400. What stands here is what was reached, with the staircase and
     # the step to 288 pixels: it may only go down.
-    assert sum(lines[room] for room in TUTORIAL) <= 1_510, lines
-    assert sum(lines.values()) <= 3_180, lines
+    assert sum(lines[room] for room in TUTORIAL) <= 1_500, lines
+    assert sum(lines.values()) <= 3_178, lines
 
 
 @pytest.mark.parametrize("path", PACKAGE.values(), ids=PACKAGE)
@@ -287,7 +287,7 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for pa
 
 
 def test_the_notebooks_are_numbered_from_zero():
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"{i:02}-" for i in range(9)]
+    assert [path.name[:3] for path in NOTEBOOKS] == [*(f"{i:02}-" for i in range(10)), "A-h"]
 
 
 @each_notebook
@@ -345,9 +345,10 @@ def test_a_notebook_names_no_machines_folders(path):
     assert not re.search(folders, text)
 
 
-# ---- the chapters that have been written anew: the reader types what they are about
+# ---- the chapters: the reader types what they are about
 
-CHAPTERS = {path.name[:2]: path for path in NOTEBOOKS if path.name[:2] <= "05"}
+RESULTS = ROOT / "notebooks" / "results"
+CHAPTERS = {path.name[:2]: path for path in NOTEBOOKS if path.name[0] != "A"}
 each_chapter = pytest.mark.parametrize("number", CHAPTERS)
 
 
@@ -375,6 +376,31 @@ def test_a_chapter_has_few_short_cells_and_a_sentence_for_each(number):
         assert 1_000 <= n_words <= 1_700
 
 
+def prose_of(path):
+    return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+def rounded(text):
+    return {f"{float(number):.1f}" for number in re.findall(r"\d+\.\d+", text)}
+
+
+@each_notebook
+def test_a_result_in_the_prose_is_one_that_was_printed(path):
+    """Every number like "72.4 %" stands in the notebook's outputs or in a small table of results;
+    but for chance, the article's two, and what the first edition's second stage fell to."""
+    quoted = set(re.findall(r"(\d+\.\d) %", prose_of(path)))
+    tables = ("listeners", "published", "tutorial")
+    printed = rounded(words(read(path)))
+    printed |= rounded("".join((RESULTS / f"{name}.csv").read_text() for name in tables))
+    assert quoted - {"12.5", "80.1", "83.1", "92.7"} <= printed
+
+
+@each_notebook
+def test_links_between_the_chapters_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^)#:]+\.ipynb)\)", prose_of(path)):
+        assert (path.parent / link).exists(), link
+
+
 @pytest.mark.parametrize(
     "number, words",
     [
@@ -382,6 +408,10 @@ def test_a_chapter_has_few_short_cells_and_a_sentence_for_each(number):
         ("03", "mel_picture( Image.fromarray( render("),
         ("04", "DataBlock( show_batch( vision_learner( lr_find( fit_one_cycle( scale_kernels("),
         ("05", "predict_proba( confusion_matrix( ConfusionMatrixDisplay( nlargest("),
+        ("06", "fit_one_cycle( recall_score( def log_loss softmax("),
+        ("07", "def turn pitch_shift( def activation_map einsum( def occlusion"),
+        ("08", "def my_add_at_snr cross_entropy( corrupt( def my_fit"),
+        ("09", "predict( mel_picture( stackplot( speech_measures( cosine_similarity("),
     ],
 )
 def test_the_step_that_a_chapter_is_about_is_in_its_cells(number, words):
@@ -416,10 +446,55 @@ def test_chapter_04_trains_by_the_recipes_of_the_package():
     assert second.start == first
 
 
+def test_what_chapter_02_invites_to_try_works_as_written():
+    from dataclasses import replace
+
+    import librosa
+    import matplotlib.pyplot as plt
+
+    from emotion_helpers.pictures import SpectrogramSettings, mel_picture
+    from emotion_helpers.plots import show_picture
+
+    cell = next(source for source in code_of("02") if source.startswith("my_settings"))
+    changes = re.findall(r"`((?:top_db|fmax|n_mels|win_lengths)=[^`]+)`", prose_of(CHAPTERS["02"]))
+    assert len({*changes}) == 4
+    names = {"samples": librosa.chirp(fmin=100, fmax=8_000, sr=22_050, duration=2.0)}
+    names |= {"replace": replace, "mel_picture": mel_picture, "show_picture": show_picture}
+    for change in changes:
+        names["settings"] = SpectrogramSettings()
+        exec(cell.replace("top_db=40", change), names)
+        pixels = plt.gca().images[-1].get_array()
+        assert pixels.shape == (names["my_settings"].n_mels, 432, 3)
+        assert pixels.std() > 1
+        plt.close("all")
+
+
+def test_the_columns_that_chapter_05_invites_to_try_are_there():
+    from emotion_helpers.clips import parse_name
+
+    text = prose_of(CHAPTERS["05"]).split("## Try it")[1].split("\n\n")[1]
+    columns = set(re.findall(r"`(\w+)`", text))
+    assert columns == {"intensity", "gender", "text", "speaker"}
+    assert columns <= set(parse_name("03-01-06-01-02-01-12"))
+
+
+def test_the_temperature_that_chapter_06_fits_by_hand_is_that_of_the_package():
+    import numpy as np
+    from scipy.special import softmax
+
+    from emotion_helpers.clips import EMOTIONS
+    from emotion_helpers.evaluation import fit_temperature
+
+    asked = pd.read_csv(RESULTS / "predictions.csv.gz").query("recipe == 'best'")
+    names = {"new": asked[asked.split == "emobox"], "FOLD": 1, "EMOTIONS": EMOTIONS}
+    names |= {"np": np, "softmax": softmax}
+    exec(next(source for source in code_of("06") if "def log_loss" in source), names)
+    assert names["best"] == pytest.approx(fit_temperature(names["others"]), abs=0.006)
+
+
 # ---- the figures in README, from the tables in notebooks/results
 
 README = (ROOT / "README.md").read_text()
-RESULTS = ROOT / "notebooks" / "results"
 RUNS = pd.read_csv(RESULTS / "runs.csv")
 
 

@@ -136,7 +136,7 @@ def test_batches_hold_the_pictures_in_the_recipes_size_and_their_folders_emotion
 
 
 def test_pictures_of_other_settings_are_an_error(demo_pictures, small):
-    with pytest.raises(EmotionHelpersError, match="notebook 03"):
+    with pytest.raises(EmotionHelpersError, match="chapter 03"):
         picture_loaders(demo_pictures, replace(small, top_db=60.0), RECIPE, set())
 
 

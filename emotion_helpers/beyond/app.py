@@ -38,7 +38,7 @@ TITLE = (
 DEMO = """**This network has heard synthetic demo voices only: its answers about people mean
 nothing.** `python -m emotion_helpers train` trains one on people."""
 WORTH = """The network learnt from actors who were asked to act an emotion. On voices it never heard
-it is right for about seven clips in ten; it hears how you sound, not how you feel."""
+it is right for about two clips in three; it hears how you sound, not how you feel."""
 # gradio's light grey is not readable.
 CSS = "#time, #duration, .time, .duration, .playback { color: var(--body-text-color) !important }"
 
@@ -68,8 +68,7 @@ def play_nearest(picture, emotion: str | None, network: Network) -> gr.Audio:
     if not emotion:
         return gr.Audio(visible=False)
     try:
-        table = nearest_clips(picture, network)
-        nearest = table.clip_id[table.emotion == emotion].iloc[0]
+        nearest = nearest_clips(picture, network, emotion).clip_id[0]
         files = files_below(network.info["clips_folder"])
         samples = read_audio(next(file for file in files if file.stem == nearest), RATE)
     except (EmotionHelpersError, LookupError, StopIteration):
@@ -110,7 +109,9 @@ def ask(path: str | None, intended: str | None, network: Network) -> Iterator[tu
 
 def build_page(network: Network) -> gr.Blocks:
     """The page. Recordings are deleted after ten minutes, and when the app stops."""
-    warning = DEMO if network.info.get("corpus") == "demo" else WORTH
+    corpus, recipe = network.info.get("corpus"), network.recipe
+    size = f"pictures of {recipe.height} x {recipe.width} pixels, {recipe.epochs} epochs"
+    warning = f"{DEMO if corpus == 'demo' else WORTH} (Corpus {corpus}, {size}.)"
     choices = [("any", ""), *EMOTIONS]
     meant = "Which emotion did you mean? (it changes no answer)"
     recorder = {"sources": ["microphone", "upload"], "type": "filepath", "elem_id": "voice"}
@@ -162,6 +163,16 @@ def serve(port: int | None = None, block: bool = True):
         print(f"{error}\nTraining on the demo voices now.")
         folder = train_final("demo")
     return launch(partial(build_page, load_model(folder)), port, block)
+
+
+def show_below(served: tuple, height: int = 900):
+    """Show a page, as `serve(block=False)` returns it, below a notebook's cell; returns it: the
+    folder of its recordings lasts as long."""
+    from IPython.display import IFrame, display  # not above: the command needs none
+
+    page, (_, address, _) = served
+    display(IFrame(address, "100%", height, extras=['allow="microphone"']))
+    return page
 
 
 def record_sentences(folder: Path):

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ from ..pictures import SpectrogramSettings, mel_decibels, mel_picture, to_pixels
 FRAME, HOP = 2048, 512  # samples: how finely loudness is looked at, as librosa.effects.trim does
 STEP = 1.0  # s from one window of a long recording to the next
 QUIET = 1e-3  # peak, -60 dB: below, 16 bits leave too few steps to go by
-CLICK = 5 * HOP  # samples: a click sounds in FRAME / HOP frames, and high_pass adds one
-DYNAMIC_RANGE_LIMIT = 6.0  # dB between a picture's loud and quiet columns: speech moves more
+CLICK = 9 * HOP  # samples: 0.2 s, of which 5 HOP is how long the shortest click seems to last
+DYNAMIC_RANGE_LIMIT = 8.5  # dB between a picture's loud and quiet columns: speech moves more
 STATIONARITY_LAG, STATIONARITY_LIMIT = 27, 0.78  # columns (0.19 s); likeness of tones after it
 SURE = 0.5  # the probability that an answer needs
 # The files in a folder that are asked about.
@@ -87,16 +88,16 @@ def speech_measures(picture: np.ndarray, top_db: float) -> tuple[float, float]:
 
 def why_inaudible(recording: Recording, samples: np.ndarray, active: np.ndarray) -> str:
     """Why there is nothing to ask about (in `samples`, what is audible of it); "" if there is."""
-    peak, length = np.abs(samples).max(), np.diff(active).sum()
+    peak, longest = np.abs(samples).max(), np.diff(active).max()
     if peak < QUIET and recording.channel_peak > max(QUIET, 10 * np.abs(recording.samples).max()):
         return "its channels cancel each other, one is upside down: save one of them alone"
     if peak <= audio.SILENT:
         return "silence"
     if peak < QUIET:
         return f"too quiet (peak {20 * np.log10(peak):.0f} dB): record it louder"
-    milliseconds = 1000 * length / recording.sample_rate
-    click = f"only {milliseconds:.0f} ms are not silence: a click, not speech"
-    return click if length <= CLICK < len(samples) else ""
+    milliseconds = 1000 * longest / recording.sample_rate
+    click = f"no sound in it is longer than {milliseconds:.0f} ms: clicks, not speech"
+    return click if longest <= CLICK < len(samples) else ""
 
 
 def why_unanswered(recording: Recording, measures: list[tuple], mean: pd.Series) -> str:
@@ -106,7 +107,8 @@ def why_unanswered(recording: Recording, measures: list[tuple], mean: pd.Series)
         likeness = f"likeness {stationarity:.2f} after a fifth of a second"
         return f"its tones stand still ({likeness}): music or a tone, not speech"
     if recording.clipped > audio.CLIPPED_LIMIT:
-        return "clipped: its loud parts are cut off at the top; record it with less gain"
+        cut = "its loud parts are flat at the top, as a pure tone's are"
+        return f"clipped: {cut}; record it with less gain"
     if dynamic_range < DYNAMIC_RANGE_LIMIT:
         return f"its loudness hardly moves ({dynamic_range:.1f} dB): noise or a hum, not speech"
     unsure = f"not sure: {mean.idxmax()} comes first with {100 * mean.max():.0f} %"
@@ -177,14 +179,16 @@ def plot_timeline(prediction: Prediction, network: Network):
     return figure
 
 
-def final_model() -> Path:
-    """The folder of the network that `train_final` made of the real voices, else of the demo's."""
-    for folder in (models_folder(corpus) / "final" for corpus in ("real", "demo")):
+def final_model(*corpora: str) -> Path:
+    """The folder of the network that answers, of the first of `corpora` that has one (real, then
+    demo, unless given): `train_final`'s, else chapter 06's."""
+    for corpus, name in product(corpora or ("real", "demo"), ("final", "unseen-speakers")):
+        folder = models_folder(corpus) / name
         if (folder / "model.safetensors").exists():
             return folder
     raise EmotionHelpersError(
-        "there is no trained network yet. `python -m emotion_helpers train` makes one from RAVDESS "
-        "(up to an hour and a half); with `--corpus demo` from synthetic voices (a minute, to try)"
+        "there is no trained network yet: run chapter 06, or `python -m emotion_helpers train` (up "
+        "to an hour and a half; with `--corpus demo` a minute, on synthetic voices, to try)"
     )
 
 

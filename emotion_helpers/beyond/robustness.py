@@ -90,9 +90,8 @@ def ask_everywhere(row, networks: dict, conditions: dict[str, Callable]) -> list
         changed = change(samples, np.random.default_rng(row.Index))
         for stage, network in networks.items():
             rate = network.settings.sample_rate
-            picture = mel_picture(
-                librosa.resample(changed, orig_sr=RATE, target_sr=rate), network.settings
-            )
+            resampled = librosa.resample(changed, orig_sr=RATE, target_sr=rate)
+            picture = mel_picture(resampled, network.settings)
             answer = probabilities(picture, network).argmax()
             answers.append((stage, condition, 100 * (EMOTIONS[answer] == row.emotion)))
     return answers

@@ -6,6 +6,7 @@ its pictures what most notebooks of that time did: matplotlib's default figure, 
 """
 
 import gc
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -120,8 +121,8 @@ def step_learner(step: Step, loaders, seed: int, pretrained: bool) -> fastai.Lea
     return fastai.vision_learner(loaders, fastai.resnet34, **options)
 
 
-def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> list[dict]:
-    """Train a step's network at 144 pixels (the article's then at 288 too); rows of results."""
+def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> Iterator[list[dict]]:
+    """Train a step's network at 144 pixels, the article's then at 288; the rows after each."""
     step, rows, epochs, seconds = staircase()[name], [], 0, 0.0
     folder, valid = prepare(step, clips, corpus), random_split(clips)
     weights = models.imagenet_weights() if corpus == "real" else "random"
@@ -140,7 +141,7 @@ def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> list[d
         row |= {"seed": seed, "minutes": round(seconds / 60, 1)}
         for part, result in scores(predict_clips(learn, clips)).round(2).iterrows():
             rows.append(row | {"corpus": part} | result.drop("clips").to_dict())
-    return rows
+        yield rows
 
 
 def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1) -> pd.DataFrame:
@@ -154,11 +155,12 @@ def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1)
     file = results_folder(corpus) / "staircase.csv"
     for seed in seeds:
         for name in steps or staircase():
-            rows = pd.DataFrame(train_step(name, clips, corpus, seed))
+            for done in train_step(name, clips, corpus, seed):
+                rows, keys = pd.DataFrame(done), ["step", "seed"]
+                rows = update_table(file, rows, ["seed", "picture_px"], keys=keys)
+                in_order = {"key": lambda names: names.map([*staircase()].index), "kind": "stable"}
+                rows = rows.sort_values("step", **in_order)
+                write_text(file, rows.to_csv(index=False))
+                print(rows[rows.step == name].to_string(index=False), flush=True)
             gc.collect()  # the learner refers to itself
-            rows = update_table(file, rows, ["seed", "picture_px"], keys=["step", "seed"])
-            in_order = {"key": lambda names: names.map([*staircase()].index), "kind": "stable"}
-            rows = rows.sort_values("step", **in_order)
-            write_text(file, rows.to_csv(index=False))
-            print(rows[rows.step == name].to_string(index=False), flush=True)
     return rows
