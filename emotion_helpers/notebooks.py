@@ -139,7 +139,7 @@ def run_tutorial(corpus: str = "demo", folder: Path | None = None, in_place: boo
     for path in paths:
         notebook = run_notebook(path, executed / path.name, corpus)
         for number, cell in enumerate(notebook.cells):  # ids of cells are unique in a notebook only
-            together.cells.append(cell | {"id": f"{path.stem[:2]}-{number}"})
+            together.cells.append(nbformat.from_dict(cell | {"id": f"{path.stem[:2]}-{number}"}))
         if in_place:
             notebook.cells = [c for c in notebook.cells if INJECTED not in c.metadata["tags"]]
             text = nbformat.writes(notebook)
