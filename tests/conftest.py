@@ -132,5 +132,5 @@ def tidy_memory():
 
 
 def pytest_collection_modifyitems(items):
-    """The notebooks first: their kernels need memory, and this process has little yet."""
+    """The notebooks first: they take as long as all else, and run beside it."""
     items.sort(key=lambda item: "test_notebooks" not in item.nodeid)
