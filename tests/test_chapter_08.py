@@ -2,13 +2,13 @@
 
 import re
 from copy import deepcopy
-from pathlib import Path
+from functools import partial
 
 import librosa
-import nbformat
 import numpy as np
 import pytest
 import torch
+from chapters import CHAPTERS, prose_of, run_cells
 
 from emotion_helpers.beyond.adaptation import fit_last_layer
 from emotion_helpers.beyond.distillation import corrupt
@@ -16,21 +16,6 @@ from emotion_helpers.beyond.robustness import add_at_snr
 from emotion_helpers.clips import EMOTIONS
 from emotion_helpers.models import NOISE, Recipe, normalize
 from emotion_helpers.training import fastai
-
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOK = ROOT / "notebooks" / "08-away-from-the-studio.ipynb"
-
-
-def cells(kind):
-    return [c.source for c in nbformat.read(NOTEBOOK, 4).cells if c.cell_type == kind]
-
-
-def run_cell(text, change=str, **names):
-    """Run the only code cell that has this text; returns the names that it knows afterwards."""
-    (source,) = (source for source in cells("code") if text in source)
-    names |= {"torch": torch, "np": np}
-    exec(change(source), names)
-    return names
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +27,7 @@ def voice():
 
 @pytest.mark.parametrize("snr", [0, 10, 30])
 def test_the_noise_by_hand_is_that_of_the_package_and_as_strong_as_it_says(voice, snr):
-    add_by_hand = run_cell("def my_add_at_snr", librosa=librosa)["my_add_at_snr"]
+    add_by_hand = run_cells("08", "def my_add_at_snr", librosa=librosa)["my_add_at_snr"]
     noise = np.random.default_rng(0).normal(size=len(voice))
     noisy = add_by_hand(voice, noise, snr)
     assert np.array_equal(noisy, add_at_snr(voice, noise, snr))
@@ -52,17 +37,17 @@ def test_the_noise_by_hand_is_that_of_the_package_and_as_strong_as_it_says(voice
 
 
 def test_the_hum_that_it_invites_to_try_is_a_hum(voice):
-    (line,) = re.findall(r"`(noise = np\.sin[^`]+)`", "\n".join(cells("markdown")))
-    names = run_cell("def my_add_at_snr", librosa=librosa)
+    (line,) = re.findall(r"`(noise = np\.sin[^`]+)`", prose_of(CHAPTERS["08"]))
+    names = run_cells("08", "def my_add_at_snr", librosa=librosa)
     names |= {"samples": voice, "rate": 22_050, "SNR": 0, "Audio": lambda samples, rate: None}
-    names = run_cell("Audio(", lambda source: re.sub("noise = .*", line, source), **names)
+    names = run_cells("08", "Audio(", change=partial(re.sub, "noise = .*", line), **names)
     spectrum = np.abs(np.fft.rfft(names["noisy"] - voice))
     assert spectrum.argmax() * 22_050 / len(voice) == pytest.approx(100, abs=0.5)
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
 def test_the_last_layer_fitted_by_hand_is_that_of_the_package(temperature):
-    fit = run_cell("def my_fit", cross_entropy=torch.nn.functional.cross_entropy)["my_fit"]
+    fit = run_cells("08", "def my_fit", cross_entropy=torch.nn.functional.cross_entropy)["my_fit"]
     torch.manual_seed(0)
     weight, features = 0.05 * torch.randn(8, 512), torch.randn(30, 512)
     emotions = [EMOTIONS[i % 8] for i in range(30)]
@@ -91,7 +76,7 @@ def test_the_student_by_hand_learns_its_teachers_answers_by_the_loss_of_the_pack
     soft = 3 * torch.eye(8)[torch.arange(8) % 2]  # not what it would say
     names = {"teacher": teacher, "clean": clean, "soft": soft.softmax(dim=1), "STEPS": 40}
     names |= {"second": Recipe(start=Recipe(), **NOISE), "deepcopy": deepcopy}
-    after = run_cell("corruption_p", **names, corrupt=corrupt, normalize=normalize)
+    after = run_cells("08", "corruption_p", **names, corrupt=corrupt, normalize=normalize)
     assert len(capsys.readouterr().out.split()) == 40  # losses
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     loss_func = fastai.CrossEntropyLossFlat(flatten=False)

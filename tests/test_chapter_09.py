@@ -3,10 +3,9 @@
 import shutil
 from pathlib import Path
 
-import nbformat
 import numpy as np
-import pandas as pd
 import pytest
+from chapters import run_cells
 from PIL import Image
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -18,28 +17,16 @@ from emotion_helpers.beyond.prediction import predict, probabilities
 from emotion_helpers.clips import EMOTIONS
 from emotion_helpers.pictures import mel_picture, render
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "09-your-own-voice.ipynb"
-
-
-def run_cells(*texts, **names):
-    """Run the chapter's only cell with each text, one after the other; the names they know."""
-    cells = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells]
-    names |= {"np": np, "pd": pd, "Path": Path, "mel_picture": mel_picture, "predict": predict}
-    names |= {"names": list(EMOTIONS)}
-    for text in texts:
-        (source,) = (source for source in cells if text in source)
-        exec(source, names)
-    return names
+GIVEN = {"names": list(EMOTIONS), "mel_picture": mel_picture, "predict": predict, "Path": Path}
 
 
 def test_the_windows_by_hand_are_answered_as_the_package_answers_about_each(network, demo_clips):
     sound = read_audio(demo_clips.path.iloc[0], 22_050)
     talk = np.tile(sound, 3)
     starts = np.arange(0, len(talk) - 3 * 22_050, 22_050)
-    given = {"talk": talk, "size": 3 * 22_050, "starts": starts, "settings": network.settings}
-    rows = run_cells(
-        "for at in starts", rows=[], network=network, probabilities=probabilities, **given
-    )["rows"]
+    given = GIVEN | {"talk": talk, "size": 3 * 22_050, "starts": starts, "rows": []}
+    given |= {"settings": network.settings, "network": network, "probabilities": probabilities}
+    rows = run_cells("09", "for at in starts", **given)["rows"]
     assert len(rows) == len(starts) >= 2
     assert np.sum(rows, axis=1) == pytest.approx(1)
 
@@ -55,7 +42,8 @@ def test_the_nearest_clips_by_hand_are_those_of_the_package(
     given |= {"network": network, "settings": network.settings, "own": own, "Image": Image}
     given |= {"extract_features": extract_features, "cosine_similarity": cosine_similarity}
     given |= {"pictures_folder": corpora.pictures_folder}
-    by_hand = run_cells("features = extract_features(", "alike = cosine_similarity(", **given)
+    texts = ("features = extract_features(", "alike = cosine_similarity(")
+    by_hand = run_cells("09", *texts, **GIVEN, **given)
     expected = nearest_clips(mel_picture(own, network.settings), network)
     assert list(by_hand["ranked"].clip_id) == list(expected.clip_id)
     nearest = by_hand["nearest"]
@@ -71,7 +59,7 @@ def test_what_it_invites_to_try_works_as_written(network, demo_clips, tmp_path, 
             (tmp_path / "voice").mkdir(exist_ok=True)
             shutil.copy(path, tmp_path / "voice" / f"{emotion}-{number + 1}.wav")
     given = {"FOLDER": tmp_path / "voice", "network": network}
-    made = run_cells("count_right(", adapt_to_speaker=adapt_to_speaker, **given)
+    made = run_cells("09", "count_right(", adapt_to_speaker=adapt_to_speaker, **GIVEN, **given)
     assert len(made["lesson"]) == (4 if sentences == 3 else 0)
     printed = capsys.readouterr().out
     assert ("after, of 2" in printed) == (sentences == 3)

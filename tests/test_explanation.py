@@ -1,16 +1,13 @@
 """Explanation: maps and neighbours against other ways to compute them."""
 
-import re
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
-import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from chapters import run_cells
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from sklearn.metrics.pairwise import cosine_similarity
@@ -28,8 +25,6 @@ from emotion_helpers.beyond.explanation import (
 from emotion_helpers.clips import EMOTIONS
 from emotion_helpers.models import Network, Recipe, normalize, scale_kernels, to_tensor
 from emotion_helpers.pictures import SpectrogramSettings, mel_picture
-
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +120,9 @@ def test_the_activation_map_is_grad_cam_by_autograd(pictures, tall, emotion):
 @pytest.fixture(scope="module")
 def chapter(tall):
     """What chapter 07 defines in its cells, for a network without training."""
-    names = {"network": tall, "EMOTIONS": EMOTIONS, "normalize": normalize, "to_tensor": to_tensor}
-    names |= {"np": np, "pd": pd, "torch": torch}
-    (path,) = NOTEBOOKS.glob("07-*hears.ipynb")
-    for cell in nbformat.read(path, as_version=4).cells:
-        if re.search(r"^def (ask|activation_map|occlusion)\(", cell.source, re.MULTILINE):
-            exec(cell.source, names)
-    return names
+    given = {"network": tall, "EMOTIONS": EMOTIONS, "normalize": normalize, "to_tensor": to_tensor}
+    texts = ("def ask(", "def activation_map(", "def occlusion(")
+    return run_cells("07", *texts, **given)
 
 
 def test_chapter_07_asks_for_calibrated_probabilities(pictures, tall, chapter):

@@ -13,6 +13,7 @@ import nbformat
 import pandas as pd
 import pytest
 import soundfile as sf
+from chapters import NOTEBOOKS
 from PIL import Image
 
 from emotion_helpers import EmotionHelpersError, corpora, notebooks
@@ -21,11 +22,13 @@ from emotion_helpers.models import load_model
 from emotion_helpers.notebooks import DEMO, needs, play, run_notebook, run_tutorial
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TABLES = ROOT / "notebooks" / "results"  # of the real voices
 KEPT_ACTORS = {1, 2, 3, 4, 5, 9, 10, 11, 12, 14, 21, 23}  # whom chapters name; others cost time
-QUICK = {"00": {"EPOCHS": 1}, "06": {"EPOCHS": 1}}
-QUICK["04"] = {"EPOCHS_144": 1, "EPOCHS_288": 1, "BATCH_SIZE": 8}
+QUICK = {
+    "00": {"EPOCHS": 1},
+    "04": {"EPOCHS_144": 1, "EPOCHS_288": 1, "BATCH_SIZE": 8},
+    "06": {"EPOCHS": 1},
+}
 
 
 # ---- all of them, on a third of the demo voices

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from importlib.metadata import requires, version
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from chapters import CHAPTERS, NOTEBOOKS, code_of, prose_of, read, run_cells
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -34,7 +36,6 @@ PACKAGE = {
     for path in sorted((ROOT / "emotion_helpers").rglob("*.py"))
 }
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 on_ci = pytest.mark.skipif("CI" not in os.environ, reason="holds where the lock was installed")
 
 
@@ -266,10 +267,6 @@ def test_the_version_is_the_one_to_cite():
 # ---- the notebooks as they are committed
 
 
-def read(path):
-    return nbformat.read(path, as_version=4)
-
-
 def outputs(notebook):
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
@@ -348,13 +345,7 @@ def test_a_notebook_names_no_machines_folders(path):
 # ---- the chapters: the reader types what they are about
 
 RESULTS = ROOT / "notebooks" / "results"
-CHAPTERS = {path.name[:2]: path for path in NOTEBOOKS if path.name[0] != "A"}
 each_chapter = pytest.mark.parametrize("number", CHAPTERS)
-
-
-def code_of(number):
-    """The source of each code cell of a chapter."""
-    return [cell.source for cell in read(CHAPTERS[number]).cells if cell.cell_type == "code"]
 
 
 @each_chapter
@@ -363,6 +354,7 @@ def test_a_chapter_has_few_short_cells_and_a_sentence_for_each(number):
     code, cells = code_of(number), read(CHAPTERS[number]).cells
     lengths = sorted(map(len, code))
     assert max(len(line) for source in code for line in source.splitlines()) <= 100
+    assert median(lengths) <= 130
     assert lengths[round(0.9 * (len(lengths) - 1))] <= 400
     text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
     text = re.sub(r"\]\([^)]*\)|<[^>]*>", " ", text)
@@ -372,12 +364,7 @@ def test_a_chapter_has_few_short_cells_and_a_sentence_for_each(number):
         assert n_words <= 1_000
     else:
         assert 15 <= len(code) <= 25
-        assert median(lengths) <= 130
         assert 1_000 <= n_words <= 1_700
-
-
-def prose_of(path):
-    return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
 
 
 def rounded(text):
@@ -426,19 +413,18 @@ def test_the_picture_that_chapter_02_writes_is_the_one_that_the_package_makes():
     from emotion_helpers.pictures import SpectrogramSettings, centre_voice, mel_picture
 
     settings = SpectrogramSettings()
-    names = {"librosa": librosa, "np": np, "settings": settings, "centre_voice": centre_voice}
-    exec(next(source for source in code_of("02") if "def my_picture" in source), names)
+    given = {"librosa": librosa, "settings": settings, "centre_voice": centre_voice}
+    my_picture = run_cells("02", "def my_picture", **given)["my_picture"]
     samples = librosa.chirp(fmin=100, fmax=8_000, sr=22_050, duration=2.0)
     samples *= np.random.default_rng(0).uniform(0.5, 1, samples.size)
-    difference = names["my_picture"](samples).astype(int) - mel_picture(samples, settings)
+    difference = my_picture(samples).astype(int) - mel_picture(samples, settings)
     assert np.abs(difference).max() <= 1
 
 
 def test_chapter_04_trains_by_the_recipes_of_the_package():
     from emotion_helpers.models import RECIPES
 
-    names = {}
-    exec(next(source for source in code_of("04") if source.startswith("CORPUS")), names)
+    names = run_cells("04", "EPOCHS_288 =")
     first, second = RECIPES["144"], RECIPES["288"]
     assert (names["EPOCHS_144"], names["EPOCHS_288"]) == (first.epochs, second.epochs)
     assert (names["LR_144"], names["LR_288"]) == (first.lr, second.lr)
@@ -455,14 +441,14 @@ def test_what_chapter_02_invites_to_try_works_as_written():
     from emotion_helpers.pictures import SpectrogramSettings, mel_picture
     from emotion_helpers.plots import show_picture
 
-    cell = next(source for source in code_of("02") if source.startswith("my_settings"))
     changes = re.findall(r"`((?:top_db|fmax|n_mels|win_lengths)=[^`]+)`", prose_of(CHAPTERS["02"]))
     assert len({*changes}) == 4
-    names = {"samples": librosa.chirp(fmin=100, fmax=8_000, sr=22_050, duration=2.0)}
-    names |= {"replace": replace, "mel_picture": mel_picture, "show_picture": show_picture}
+    given = {"samples": librosa.chirp(fmin=100, fmax=8_000, sr=22_050, duration=2.0)}
+    given |= {"replace": replace, "mel_picture": mel_picture, "show_picture": show_picture}
+    given["settings"] = SpectrogramSettings()
     for change in changes:
-        names["settings"] = SpectrogramSettings()
-        exec(cell.replace("top_db=40", change), names)
+        changed = partial(re.sub, "top_db=40", change)
+        names = run_cells("02", "my_settings =", change=changed, **given)
         pixels = plt.gca().images[-1].get_array()
         assert pixels.shape == (names["my_settings"].n_mels, 432, 3)
         assert pixels.std() > 1
@@ -479,16 +465,14 @@ def test_the_columns_that_chapter_05_invites_to_try_are_there():
 
 
 def test_the_temperature_that_chapter_06_fits_by_hand_is_that_of_the_package():
-    import numpy as np
     from scipy.special import softmax
 
     from emotion_helpers.clips import EMOTIONS
     from emotion_helpers.evaluation import fit_temperature
 
     asked = pd.read_csv(RESULTS / "predictions.csv.gz").query("recipe == 'best'")
-    names = {"new": asked[asked.split == "emobox"], "FOLD": 1, "EMOTIONS": EMOTIONS}
-    names |= {"np": np, "softmax": softmax}
-    exec(next(source for source in code_of("06") if "def log_loss" in source), names)
+    given = {"FOLD": 1, "EMOTIONS": EMOTIONS, "softmax": softmax}
+    names = run_cells("06", "def log_loss", new=asked[asked.split == "emobox"], **given)
     assert names["best"] == pytest.approx(fit_temperature(names["others"]), abs=0.006)
 
 
