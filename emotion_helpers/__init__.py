@@ -11,14 +11,35 @@ speakers), `prediction` (any recording), `explanation`, `adaptation`, `robustnes
 import hashlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 
 
 class EmotionHelpersError(Exception):
     """What went wrong, with which file, and what to do about it, in a sentence for the reader."""
+
+
+def remove_leftovers(folder: Path, pattern: str, seconds: float = 60) -> None:
+    """Delete what killed programs left in `folder`: older, as a living one may still write it."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):  # another program has just finished or deleted it
+            if time.time() - path.stat().st_mtime > seconds:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def own_folder(parent: Path) -> Iterator[Path]:
+    """Give a new folder in `parent` that nobody else writes to; what stays in it is deleted."""
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(parent, "unfinished-*", 86_400)
+    options = {"prefix": "unfinished-", "ignore_cleanup_errors": True}
+    with TemporaryDirectory(dir=parent, **options) as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -28,10 +49,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     So `path` is there whole or not at all, also after a crash, and its old content stays till then.
     """
     path = Path(path)
+    remove_leftovers(path.parent, f"{path.name}.????????.part")
     partial = path.with_name(f"{path.name}.{token_hex(4)}.part")
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:  # a full disk names no file
+        error.filename = error.filename or (error.errno and str(path))
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

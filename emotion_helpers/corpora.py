@@ -9,7 +9,7 @@ from pathlib import Path
 import pooch
 import requests
 
-from . import EmotionHelpersError
+from . import EmotionHelpersError, own_folder, remove_leftovers
 from .clips import clip_path, files_below
 from .demo import make_demo
 
@@ -45,6 +45,9 @@ def results_folder(corpus: str) -> Path:
     """Where a run's tables go: those of the real corpora are part of the project."""
     folder = (ROOT / "notebooks" if corpus == "real" else models_folder(corpus)) / "results"
     folder.mkdir(parents=True, exist_ok=True)
+    for table in Path(__file__).with_name("results").glob("*.csv*"):  # without a clone around it
+        if corpus == "real" and not (folder / table.name).exists():
+            shutil.copy(table, folder)
     return folder
 
 
@@ -61,7 +64,8 @@ def unpack(archive, folder: Path, nested: bool = True) -> None:
         with zipfile.ZipFile(archive) as zipped:
             for member in zipped.infolist():
                 path = clip_path(member.filename)
-                if path and member.file_size <= BIGGEST_CLIP:
+                biggest = min(BIGGEST_CLIP, 200 * member.compress_size)  # no sound is packed so
+                if path and member.file_size <= biggest:
                     (folder / path).parent.mkdir(parents=True, exist_ok=True)
                     (folder / path).write_bytes(zipped.read(member))
                 elif nested and Path(member.filename.lower()).match("[!.]*.zip"):
@@ -74,16 +78,13 @@ def unpack(archive, folder: Path, nested: bool = True) -> None:
 @contextmanager
 def new_corpora(folder: Path):
     """Give a folder to unpack into; at the end each corpus in it moves to `folder`, whole."""
-    unpacked = ROOT / "data" / "downloads" / "unpacked.part"
-    shutil.rmtree(unpacked, ignore_errors=True)  # of a run that was killed
-    try:
+    with own_folder(ROOT / "data" / "downloads") as unpacked:
         yield unpacked
-        for corpus in unpacked.glob("*"):
-            shutil.rmtree(folder / corpus.name, ignore_errors=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            corpus.rename(folder / corpus.name)
-    finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        for corpus in unpacked.iterdir():
+            if corpus.name.lower() not in count_clips(folder):  # nobody else was quicker
+                shutil.rmtree(folder / corpus.name, ignore_errors=True)
+                folder.mkdir(parents=True, exist_ok=True)
+                corpus.rename(folder / corpus.name)
 
 
 def retrieve(url: str, md5: str | None, path: Path) -> None:
@@ -102,7 +103,7 @@ def fetch_from_dataverse(folder: Path) -> None:
     clips = {path: file for file in files if (path := clip_path(file["filename"]))}
     if len(clips) < EXPECTED["tess"]:
         raise CorpusError(f"a list of {len(clips)} clips instead of {EXPECTED['tess']}")
-    archive = folder.with_name("TESS-on-request.zip")
+    archive = folder / "on-request.zip"
     retrieve(f"{DATAVERSE}/access/dataset/{dataset}", None, archive)
     with suppress(CorpusError):
         unpack(archive, folder)
@@ -115,6 +116,7 @@ def fetch(corpus: str, folder: Path) -> None:
     """Download, check and unpack one corpus into `folder`/CORPUS. Raises `CorpusError`."""
     url = URLS[corpus]
     archive = ROOT / "data" / "downloads" / Path(url.split("?")[0]).name
+    remove_leftovers(archive.parent, "tmp????????", 86_400)  # pooch's
     sources = [DATAVERSE, url] if corpus == "tess" else [url]
     if archive.exists():  # a zip that the reader put there saves the download
         sources.reverse()
@@ -154,7 +156,7 @@ def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPEC
         with new_corpora(folder) as unpacked:
             for archive in archives:
                 unpack(archive, unpacked)
-            if not unpacked.exists():
+            if not any(unpacked.iterdir()):
                 raise CorpusError(f"DATA is {data}: no RAVDESS or TESS clip there, nor in a zip")
     elif not data:
         for key in missing:

@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from scipy.io import wavfile
 from scipy.signal.windows import tukey
 
-from . import EmotionHelpersError, write_text
+from . import EmotionHelpersError, own_folder, write_text
 from .clips import EMOTIONS, TESS_EMOTIONS, parse_name
 
 SAMPLE_RATE = 24_000  # Hz
@@ -83,12 +83,15 @@ def make_demo(folder: str | Path, seed: int = 0) -> Path:
         return folder
     if folder.is_file() or any(folder.glob("*")):
         raise EmotionHelpersError(f"{folder} holds no demo of seed {seed} but files: move it away")
-    partial = folder.with_name(f"{folder.name}.part")
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a run that was stopped
-        Parallel(n_jobs=-1)(delayed(write_demo_clip)(partial, name, seed) for name in demo_names())
-        write_text(partial / mark, "Synthetic voices, made by emotion_helpers: nobody speaks.\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        return partial.rename(folder)
+        with own_folder(folder.parent) as own:
+            clips = (delayed(write_demo_clip)(own / "demo", name, seed) for name in demo_names())
+            Parallel(n_jobs=-1)(clips)
+            text = "Synthetic voices, made by emotion_helpers: nobody speaks.\n"
+            write_text(own / "demo" / mark, text)
+            if not (folder / mark).exists():  # nobody else was quicker
+                shutil.rmtree(folder, ignore_errors=True)
+                (own / "demo").rename(folder)
+        return folder
     except OSError as error:
         raise EmotionHelpersError(f"{folder} cannot be written ({error}): make room") from error

@@ -34,29 +34,22 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
         part = table if corpus == "all" else table[table.corpus == corpus]
         if len(part):
             answers, labels = (part.truth, part.predicted), sorted(set(part.truth))
+            accuracy = 100 * accuracy_score(*answers)
             uar = 100 * recall_score(*answers, labels=labels, average="macro")
-            rows[corpus] = {
-                "clips": len(part),
-                "accuracy": 100 * accuracy_score(*answers),
-                "uar": uar,
-            }
+            rows[corpus] = {"clips": len(part), "accuracy": accuracy, "uar": uar}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("corpus")
 
 
 def calibrate(table: pd.DataFrame, temperature) -> pd.DataFrame:
-    """The same table with softer (temperature above 1) or sharper probabilities (below).
-
-    `temperature`: one, or one per row, shape (n, 1).
-    """
+    """The same table with softer (temperature above 1) or sharper probabilities (below);
+    `temperature`: one, or one per row, shape (n, 1)."""
     logits = np.log(table[list(EMOTIONS)].to_numpy(float).clip(1e-12)) / temperature
     return table.assign(**dict(zip(EMOTIONS, softmax(logits, axis=1).T, strict=True)))
 
 
 def fit_temperature(table: pd.DataFrame) -> float:
-    """The temperature whose `calibrate` gives these predictions the lowest log loss.
-
-    Guo et al. 2017, arXiv:1706.04599.
-    """
+    """The temperature whose `calibrate` gives these predictions the lowest log loss;
+    Guo et al. 2017, arXiv:1706.04599."""
     names = sorted(EMOTIONS)  # scikit-learn's order
 
     def loss(log_temperature):

@@ -3,15 +3,16 @@
 import hashlib
 import json
 import os
+import zlib
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, reduce
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torchvision.models import ResNet34_Weights, resnet34
 
@@ -191,35 +192,43 @@ class Network:
         return self.info.get("temperature", 1.0)
 
 
+def checksum(config: str, weights: dict[str, Tensor]) -> str:
+    """A number for all that a model file holds: another one where any bit of it has flipped."""
+    parts = (config.encode(), *(weights[name].numpy() for name in sorted(weights)))
+    return str(reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0))
+
+
 def save_model(folder: str | Path, model: nn.Module, settings, recipe: Recipe, **info) -> Path:
     """Write folder/model.safetensors: the weights and, in its metadata, the rest of a `Network`."""
     versions = {name: version(name) for name in ("torch", "torchvision", "fastai", "librosa")}
     config = {"emotions": EMOTIONS, "settings": asdict(settings), "recipe": asdict(recipe)}
     metadata = {"config": json.dumps(config | {"info": info | {"versions": versions}})}
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    metadata["checksum"] = checksum(metadata["config"], weights)
     Path(folder).mkdir(parents=True, exist_ok=True)
     with atomic_write(Path(folder) / "model.safetensors") as partial:
-        save_file(weights, partial, metadata)
+        partial.write_bytes(save(weights, metadata))
     return Path(folder)
 
 
 def load_model(folder: str | Path) -> Network:
-    """The network that `save_model` wrote; nothing in the file is executed.
-
-    Raises `EmotionHelpersError` naming the file if it is missing, damaged or something else.
-    """
+    """The network that `save_model` wrote; nothing in the file is executed. Raises
+    `EmotionHelpersError` naming the file if it is missing, damaged or something else."""
     file = Path(folder) / "model.safetensors"
     make = "run chapter 04 or `python -m emotion_helpers train`, which train a network"
     if not file.exists():
         raise EmotionHelpersError(f"{file} is missing: {make}")
     try:
         with safe_open(file, "pt") as opened:
-            config = json.loads(opened.metadata()["config"])
+            metadata = opened.metadata()
+        config, weights = json.loads(metadata["config"]), load_file(file)
         settings, recipe = SpectrogramSettings(**config["settings"]), Recipe(**config["recipe"])
         model = build_network(recipe.kernel_scale).eval()
         network = Network(model, settings, recipe, config["info"])
-        model.load_state_dict(load_file(file))
-        possible = all(weights.isfinite().all() for weights in model.state_dict().values())
+        model.load_state_dict(weights)
+        crc = checksum(metadata["config"], weights)
+        possible = metadata.get("checksum", crc) == crc  # older files have none
+        possible &= all(value.isfinite().all() for value in model.state_dict().values())
         possible &= config["emotions"] == [*EMOTIONS] and 0.01 <= network.temperature <= 100
         if not possible:
             raise ValueError("its weights, emotions or temperature cannot be")

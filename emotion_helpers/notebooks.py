@@ -95,9 +95,7 @@ class ThisPython(AsyncKernelManager):
 
 def run_notebook(path: Path, output: Path, corpus: str, **parameters):
     """Run a notebook in a new kernel with these parameters; write and return it with its outputs.
-
-    Raises `EmotionHelpersError` with the error of the cell that fails, and then writes nothing.
-    """
+    Raises `EmotionHelpersError` with the error of the cell that fails, and then writes nothing."""
     import nbformat  # not above: where cells run (Colab) these need not be installed
     import papermill
     from nbclient.exceptions import DeadKernelError

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -18,7 +17,7 @@ from PIL import Image
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from . import EmotionHelpersError, atomic_write, config_hash, write_text
+from . import EmotionHelpersError, atomic_write, config_hash, remove_leftovers, write_text
 from .audio import high_pass, read_audio
 from .clips import EMOTIONS, clip_path
 
@@ -170,10 +169,7 @@ def tidy(folder: Path, wanted: set[Path], settings: SpectrogramSettings) -> list
     current = read_settings(folder) == settings
     for path in pictures - wanted if current else pictures:
         path.unlink(missing_ok=True)
-    for path in folder.glob("*/*.part"):
-        with suppress(FileNotFoundError):  # another program that renders has just finished it
-            if time.time() - path.stat().st_mtime > 60:  # killed
-                path.unlink()
+    remove_leftovers(folder, "*/*.part")
     if not current:  # only now: pictures of old settings must never pass for new ones
         write_text(folder / "settings.json", json.dumps(asdict(settings), indent=1))
     return sorted(pictures - wanted)

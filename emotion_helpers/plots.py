@@ -31,9 +31,7 @@ def title(text: str, corpus: str) -> None:
     plt.gcf().suptitle(text, x=0.01, ha="left", fontweight="bold")
 
 
-def show_picture(
-    picture, ax=None, settings=SpectrogramSettings(), axes=True, seconds: float | None = None
-):
+def show_picture(picture, ax=None, settings=SpectrogramSettings(), axes=True, seconds=None):
     """Draw a picture (file or array) over time and mel-spaced frequency; returns the axes.
 
     `seconds`: how much time it shows, if not `settings.seconds`. `axes`: with ticks and labels.

@@ -173,8 +173,8 @@ class CheckpointEveryEpoch(fastai.Callback):
         scaler = getattr(self.learn, "scaler", None)
         state = {"model": self.model.state_dict(), "opt": self.opt.state_dict()}
         state |= {"scaler": scaler.state_dict() if scaler else None, "learner": self.parts}
-        with atomic_write(self.file) as partial_file:
-            torch.save(state | {"history": self.history}, partial_file)
+        with atomic_write(self.file) as partial_file, open(partial_file, "wb") as file:
+            torch.save(state | {"history": self.history}, file)
 
     def before_epoch(self):
         if self.epoch < len(self.history):

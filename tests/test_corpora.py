@@ -1,8 +1,10 @@
 """Where the clips come from. A server on this machine stands for those of the corpora."""
 
+import errno
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import socket
@@ -16,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pooch
 import pytest
 import soundfile as sf
 
@@ -81,7 +84,8 @@ DAMAGED = {
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers with `server.pages`: path -> bytes, text, status, (length, bytes), function."""
+    """Answers with `server.pages`: path -> bytes, text, status, (length, bytes), a function, or the
+    headers that come with a status."""
 
     def do_GET(self):
         path = self.path.split("?")[0]
@@ -91,12 +95,19 @@ class Handler(BaseHTTPRequestHandler):
         if callable(page):
             page = page()
         length, page = page if isinstance(page, tuple) else (None, page)
+        headers = page if isinstance(page, dict) else {}
+        page = headers.pop("status") if headers else page
         status = page if isinstance(page, int) else 200
         content = page.encode() if isinstance(page, str) else b"" if status != 200 else page
         self.send_response(status)
         self.send_header("Content-Length", str(length or len(content)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+        if length and self.server.stall:  # the rest never comes, but the connection stays
+            self.wfile.flush()
+            self.server.stall.wait(20)
 
     def log_message(self, *args):
         pass
@@ -106,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
 def web():
     """A web server: what it has (`pages`), what was asked for (`asked`), and by whom (`agents`)."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.pages, server.asked, server.agents = {}, [], set()
+    server.pages, server.asked, server.agents, server.stall = {}, [], set(), None
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield SimpleNamespace(
@@ -114,6 +125,7 @@ def web():
         pages=server.pages,
         asked=server.asked,
         agents=server.agents,
+        server=server,
     )
     server.shutdown()
     thread.join()
@@ -199,15 +211,23 @@ def test_after_a_failure_only_what_is_missing_is_downloaded(project, web):
 @pytest.mark.parametrize(
     ("page", "why"),
     [
+        (403, "403"),  # what a server says to a program that it does not like
         (404, "404"),
+        ({"status": 429, "Retry-After": "3600"}, "429"),
+        (500, "500"),
+        (503, "503"),
+        ({"status": 302, "Location": "/login"}, "hash"),  # which is a web page
         (RAVDESS_ZIP[:2_000], "hash"),
         ((len(RAVDESS_ZIP), RAVDESS_ZIP[:2_000]), "IncompleteRead"),  # the connection breaks
         (b"<html>The site is down for maintenance</html>", "hash"),
     ],
-    ids=["not found", "another zip", "broken off", "a web page"],
+    ids=[
+        *("forbidden", "not found", "too many requests", "server error", "unavailable"),
+        *("a redirection", "another zip", "broken off", "a web page"),
+    ],
 )
 def test_a_download_that_is_not_what_was_published_is_refused(project, web, page, why):
-    web.pages[ZENODO] = page
+    web.pages |= {ZENODO: page, "/login": "<html>Who are you?</html>"}
     with pytest.raises(CorpusError, match=why) as error:
         get_corpora("real")
     # From where, and where to put it.
@@ -239,6 +259,80 @@ def test_a_server_that_stalls_is_given_up(project, web, monkeypatch, page):
         get_corpora("real")
     over.set()
     assert time.monotonic() - start < 5
+
+
+def test_a_server_that_stalls_in_the_middle_is_given_up(project, web, monkeypatch):
+    monkeypatch.setattr(corpora, "TIMEOUT", 0.2)
+    web.server.stall = threading.Event()
+    web.pages[ZENODO] = (len(RAVDESS_ZIP), RAVDESS_ZIP[:2_000])
+    with pytest.raises(CorpusError, match=f"{ZENODO}.*timed out"):
+        get_corpora("real")
+    web.server.stall.set()
+    assert names(project) == []
+
+
+@pytest.mark.parametrize("place", [0, 1, 29, 2_000, len(RAVDESS_ZIP) // 2, len(RAVDESS_ZIP) - 1])
+def test_a_download_that_broke_off_at_any_byte_is_begun_again(project, web, place):
+    web.pages[ZENODO] = (len(RAVDESS_ZIP), RAVDESS_ZIP[:place])
+    with pytest.raises(CorpusError, match=Path(ZENODO).name):
+        get_corpora("real")
+    assert names(project) == []
+    web.pages[ZENODO] = RAVDESS_ZIP
+    assert_whole(get_corpora("real"))
+
+
+class FullDisk(io.FileIO):
+    def write(self, content):
+        super().write(content[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("where", ["downloading", "unpacking"])
+def test_a_full_disk_is_named_and_leaves_nothing_half(project, monkeypatch, where):
+    with monkeypatch.context() as full:
+        if where == "downloading":
+            full.setattr(pooch.downloaders, "open", FullDisk, raising=False)
+        else:
+            full.setattr(Path, "write_bytes", lambda path, data: FullDisk(path, "w").write(data))
+        with pytest.raises(CorpusError, match=r"RAVDESS.*\n.*No space left on device"):
+            get_corpora("real")
+    assert set(names(project)) <= {Path(ZENODO).name}
+    assert_whole(get_corpora("real"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this machine cannot fork")
+def test_two_programs_may_download_at_once(project, monkeypatch):
+    """Neither deletes what the other is unpacking, and both end with all clips."""
+    read = zipfile.ZipFile.read
+
+    def read_slowly(self, member):
+        time.sleep(0.05)
+        return read(self, member)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", read_slowly)
+    context = multiprocessing.get_context("fork")
+    programs = [context.Process(target=get_corpora, args=("real",)) for _ in range(2)]
+    for program in programs:
+        program.start()
+        time.sleep(0.1)
+    for program in programs:
+        program.join()
+    assert [program.exitcode for program in programs] == [0, 0]
+    assert_whole(project / "data/real")
+    assert names(project / "data/downloads") == [Path(ZENODO).name]
+
+
+def test_what_a_killed_download_left_goes_a_day_later(project):
+    downloads = project / "data/downloads"
+    for name in ("unfinished-old", "unfinished-new"):
+        (downloads / name / "RAVDESS").mkdir(parents=True)
+    for name in ("tmpold12345", "tmpnew12345"):  # half a zip
+        (downloads / name).write_bytes(RAVDESS_ZIP[:100])
+    for path in downloads.glob("*old*"):
+        os.utime(path, (0, 0))
+    get_corpora("real")
+    left = {path.name for path in downloads.iterdir()}  # somebody may be at the new ones
+    assert left == {Path(ZENODO).name, "unfinished-new", "tmpnew12345"}
 
 
 def test_zips_that_the_reader_put_in_downloads_need_no_network(project, web):
@@ -397,6 +491,25 @@ def test_songs_and_huge_members_stay_in_the_zip(tmp_path):
     assert names(tmp_path / "a") == [RAVDESS[0]]
 
 
+def test_what_unpacks_to_hundreds_of_times_its_size_stays_in_the_zip(tmp_path):
+    """A thousand such clips in a megabyte would be nineteen gigabytes on disk."""
+    members = clips(RAVDESS[:1]) | {RAVDESS[1]: bytes(corpora.BIGGEST_CLIP - 1)}
+    (tmp_path / "bomb.zip").write_bytes(zipped(members))
+    unpack(tmp_path / "bomb.zip", tmp_path / "a")
+    assert names(tmp_path / "a") == [RAVDESS[0]]
+
+
+def test_a_member_larger_than_it_says_is_refused(tmp_path):
+    """The header promises a hundred bytes, the data go on for a million."""
+    archive = bytearray(zipped({RAVDESS[0]: bytes(range(256)) * 4_000}))
+    place = archive.index(b"PK\1\2") + 24
+    archive[place : place + 4] = (100).to_bytes(4, "little")
+    (tmp_path / "lie.zip").write_bytes(archive)
+    with pytest.raises(CorpusError, match=r"lie\.zip could not be unpacked"):
+        unpack(tmp_path / "lie.zip", tmp_path / "a")
+    assert names(tmp_path) == ["lie.zip"]
+
+
 def test_a_zip_in_zips_without_end_is_opened_once(tmp_path):
     archive = b""
     for _ in range(50):
@@ -530,13 +643,22 @@ def test_the_folders_of_a_project(project):
     assert corpora.results_folder("demo").is_dir()
 
 
-def test_the_project_is_the_clone_or_else_the_current_folder(tmp_path):
-    package = Path(corpora.__file__).parent
-    assert package.parent == corpora.ROOT
-    # As `pip install .` has it: no notebooks beside the package.
-    shutil.copytree(package, tmp_path / "site/emotion_helpers")
+def test_an_installed_package_works_where_it_is_called_and_brings_its_tables(tmp_path):
+    """As on Colab: `pip install .`, then a notebook in an empty folder."""
+    for name in ("emotion_helpers", "notebooks/results"):
+        shutil.copytree(corpora.ROOT / name, tmp_path / "clone" / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(corpora.ROOT / name, tmp_path / "clone")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(tmp_path)]
+    subprocess.check_call([sys.executable, "-m", "pip", "wheel", *options, str(tmp_path / "clone")])
+    (wheel,) = tmp_path.glob("*.whl")
     (tmp_path / "work").mkdir()
-    command = [sys.executable, "-c", "from emotion_helpers.corpora import ROOT; print(ROOT)"]
+    code = "from emotion_helpers import corpora; print(corpora.__file__, corpora.ROOT)\n"
+    code += "print(*sorted(file.name for file in corpora.results_folder('real').iterdir()))"
+    shutil.unpack_archive(wheel, tmp_path / "site", "zip")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    output = subprocess.check_output(command, cwd=tmp_path / "work", env=environment, text=True)
-    assert Path(output.strip()).samefile(tmp_path / "work")
+    command, options = [sys.executable, "-c", code], {"cwd": tmp_path / "work", "text": True}
+    where, tables = subprocess.check_output(command, env=environment, **options).splitlines()
+    assert where.startswith(str(tmp_path / "site")) and where.endswith(str(tmp_path / "work"))
+    assert {"runs.csv", "listeners.csv", "predictions.csv.gz"} <= set(tables.split())
+    assert (tmp_path / "work/notebooks/results/runs.csv").exists()

@@ -1,10 +1,12 @@
 """The recipe, the network, its answers, and its weights on disk: nothing to execute in them."""
 
+import errno
 import json
 import os
 import pickle
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from emotion_helpers import EmotionHelpersError, models
+from emotion_helpers import EmotionHelpersError
 from emotion_helpers.augmentation import shift_and_stretch, spec_augment
 from emotion_helpers.clips import EMOTIONS
 from emotion_helpers.models import (
@@ -238,12 +240,12 @@ def test_saving_is_whole_or_not_at_all(saved, small, tmp_path, monkeypatch):
     save_model(tmp_path, model, small, Recipe())
     before = (tmp_path / "model.safetensors").stat().st_mtime_ns
 
-    def full_disk(weights, path, metadata):
-        path.write_bytes(b"half")
-        raise OSError("No space left on device")
+    def full_disk(path, content):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(models, "save_file", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match=r"No space.*model\.safetensors"):
         save_model(tmp_path, model, small, RECIPES["quick"])
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     assert (tmp_path / "model.safetensors").stat().st_mtime_ns == before
@@ -293,15 +295,27 @@ def test_a_truncated_model_is_refused(saved, file, size):
     check_refused(file)
 
 
-@pytest.mark.parametrize("place", [3, 300], ids="byte {}".format)
-def test_a_flipped_header_is_refused(saved, file, place):
-    shutil.copy(saved[1] / "model.safetensors", file)
+def flip(file, place, bit):
+    """Turn one bit of a file round."""
     with open(file, "r+b") as opened:
         opened.seek(place)
         byte = opened.read(1)[0]
         opened.seek(place)
-        opened.write(bytes([byte ^ 0x80]))
+        opened.write(bytes([byte ^ 1 << bit]))
+
+
+# In the length of the header, in the header, in its end, in the weights' last bits.
+@pytest.mark.parametrize("share", [0, 3e-8, 1e-6, 1e-4, 0.1, 0.5, 0.99], ids="at {:g}".format)
+def test_a_flipped_bit_is_refused(saved, file, share):
+    shutil.copy(saved[1] / "model.safetensors", file)
+    flip(file, int(share * file.stat().st_size), bit=1)
     check_refused(file)
+
+
+def test_a_network_of_before_there_were_checksums_is_loaded(content, file):
+    weights, config = content
+    save_file(weights, file, {"config": json.dumps(config)})
+    assert torch.equal(load_model(file.parent).model[1][3].weight, weights["1.3.weight"])
 
 
 class Burglar:
@@ -347,7 +361,12 @@ def test_weights_that_cannot_be_are_refused(content, file, spoil):
         {"recipe": []},
         {"info": {"temperature": 0}},
         {"info": {"temperature": "hot"}},
+        {"info": {"temperature": None}},
         {"info": None},
+        {"info": ["corpus"]},
+        {"emotions": 8},
+        {"settings": None},
+        {"recipe": {"lr": {"low": 1}}},
     ],
     ids=str,
 )

@@ -32,9 +32,8 @@ with WITHOUT_PROXIES:
 MAX_SECONDS, MAX_BYTES = 600, "120mb"  # ten minutes of 48 kHz in stereo
 RATE = 22_050  # Hz, of players
 PRIVATE = {"analytics_enabled": False, "delete_cache": (60, 600)}  # every minute, ten minutes old
-TITLE = (
-    "# Emotions in a voice\nSpeak a sentence, or drop a sound file. Nothing leaves this computer."
-)
+TITLE = """# Emotions in a voice
+Speak a sentence, or drop a sound file. Nothing leaves this computer."""
 DEMO = """**This network has heard synthetic demo voices only: its answers about people mean
 nothing.** `python -m emotion_helpers train` trains one on people."""
 WORTH = """The network learnt from actors who were asked to act an emotion. On voices it never heard

@@ -37,11 +37,9 @@ def prepare_pictures(corpus: str, data: str | None, settings=SpectrogramSettings
 
 
 def fold_clips(clips, split: str, fold: int, tess: bool, validate=False) -> tuple[set, set]:
-    """Clip_ids to train on and to test on; `fold` counts from 1, `tess`: train on TESS too.
-
-    With `validate` the fold is left alone, and the next two folds' speakers are tested on: recipes
-    are chosen so. Raises `EmotionHelpersError` for a fold that is not there.
-    """
+    """Clip_ids to train on and to test on; `fold` counts from 1, `tess`: train on TESS too. With
+    `validate` the fold is left alone, and the next two folds' speakers are tested on: recipes are
+    chosen so. Raises `EmotionHelpersError` for a fold that is not there."""
     folds = speaker_folds(clips, split)
     if not 1 <= fold <= len(folds):
         raise EmotionHelpersError(f"split {split!r} has no fold {fold}: they are 1 to {len(folds)}")
@@ -90,11 +88,9 @@ def begin_stage(learn: fastai.Learner, start: models.Network, recipe: Recipe) ->
 
 
 def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, runs: Path) -> dict:
-    """Train and test once, in a folder below `runs` that is named by what the result depends on.
-
-    It gets run.json, predictions.csv (not calibrated), history.csv, model.safetensors. A finished
-    run is read, one that was stopped goes on. Returns what run.json holds, and the folder.
-    """
+    """Train and test once, in a folder below `runs` that is named by what the result depends on. It
+    gets run.json, predictions.csv (not calibrated), history.csv, model.safetensors. A finished run
+    is read, one that was stopped goes on. Returns what run.json holds, and the folder."""
     e, recipe, seed = experiment, experiment.recipe, 1000 * experiment.seed  # epochs count up
     recipe = replace(recipe, tess=recipe.tess or e.split.startswith("tess"))
     train, test = fold_clips(clips, e.split, e.fold, recipe.tess, e.validate)
@@ -133,9 +129,7 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
 
 def run_experiments(experiments: list[Experiment], corpus: str, data: str | None) -> Iterator:
     """Run experiments with the same settings; yields the table of clips and the run, for each.
-
-    Raises `EmotionHelpersError` for a split or fold that is not there, before any training.
-    """
+    Raises `EmotionHelpersError` for a split or fold that is not there, before any training."""
     clips, pictures = prepare_pictures(corpus, data, experiments[0].settings)
     for e in experiments:
         fold_clips(clips, e.split, e.fold, True, e.validate)
@@ -169,11 +163,9 @@ def update_table(file: Path, rows: pd.DataFrame, order: list[str] = KEYS, keys=K
 
 
 def write_results(done: list[dict], folder: Path) -> None:
-    """Bring the tables in a folder of results up to date with runs (as `evaluate` has them).
-
+    """Bring the tables in a folder of results up to date with runs (as `evaluate` has them):
     ablation.csv has the validation runs; runs.csv has the others, with their temperatures, and
-    predictions.csv.gz a row per clip of each, not calibrated.
-    """
+    predictions.csv.gz a row per clip of each, not calibrated."""
     runs = pd.DataFrame(done).drop(columns=["folder", "spectrogram", "data"])
     runs = runs.assign(config=runs.config.map(json.dumps), tested_on=runs.tested_on.str.join(" "))
     file = folder / ("ablation.csv" if done[0]["validation"] else "runs.csv")
@@ -195,10 +187,8 @@ def evaluate(
     split: str, recipe=None, name="", corpus="real", data=None, seeds=1, folds=None, **options
 ) -> pd.DataFrame:
     """Train and test a recipe on each fold of a split, print each result, write the tables.
-
     `recipe`: REPORTED_RECIPE's unless given, `name`: what the tables call it; `seeds`: how many;
-    `options`: settings and validate, see `Experiment`. Returns a row per run.
-    """
+    `options`: settings and validate, see `Experiment`. Returns a row per run."""
     own = f"recipe {config_hash(asdict(recipe))}" if recipe else ""  # no other's rows in the tables
     name, done = name or own or REPORTED_RECIPE[corpus], []
     if not recipe and name not in RECIPES:
@@ -226,11 +216,9 @@ def deployed_experiments(corpus: str, recipe: Recipe | None = None, settings=Spe
 
 
 def train_final(corpus="real", data: str | None = None, **options) -> Path:
-    """Train the network that answers about recordings, write it into models/<corpus>/final.
-
-    It is EmoBox's fold 1: four actors stay unseen, whom later notebooks ask about. Its temperature
-    is that of runs.csv, else 1. `options`: recipe, settings. Returns the folder.
-    """
+    """Train the network that answers about recordings, write it into models/<corpus>/final. It is
+    EmoBox's fold 1: four actors stay unseen, whom later notebooks ask about. Its temperature is
+    that of runs.csv, else 1. `options`: recipe, settings. Returns the folder."""
     (first, *_), results = deployed_experiments(corpus, **options), results_folder(corpus)
     clips, run = next(run_experiments([first], corpus, data))
     info = {"corpus": corpus, "unseen_speakers": run["tested_on"], "temperature": 1.0}

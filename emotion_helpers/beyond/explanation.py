@@ -44,11 +44,9 @@ def class_activation_map(picture: np.ndarray, network: Network, emotion: str) ->
 
 
 def occlusion_map(picture, network: Network, emotion: str, rows=6, columns=12) -> np.ndarray:
-    """How much of an emotion's probability is lost if a part of a `mel_picture` is blackened.
-
-    Shape (rows, columns), a value per part. Asked without augmented copies, calibrated. Zeiler &
-    Fergus 2014, doi:10.1007/978-3-319-10590-1_53.
-    """
+    """How much of an emotion's probability is lost if a part of a `mel_picture` is blackened: shape
+    (rows, columns), a value per part. Asked without augmented copies, calibrated. Zeiler & Fergus
+    2014, doi:10.1007/978-3-319-10590-1_53."""
     sides = zip(picture.shape, (rows, columns), strict=False)
     parts = (np.array_split(np.arange(pixels), number) for pixels, number in sides)
     pictures = [picture]  # the first stays as it is
@@ -80,10 +78,8 @@ def show_map(picture, values, ax=None, settings=SpectrogramSettings(), limit=Non
 @lru_cache(maxsize=1 + len(EMOTIONS))
 def training_features(network: Network, emotion: str = "") -> tuple[list[Path], torch.Tensor]:
     """The pictures of RAVDESS that the network learnt from, and their features, (n, 512).
-
     `emotion`: only this one's, which takes an eighth of the time. Raises `EmotionHelpersError` if
-    there are none, or if the pictures are not on this machine.
-    """
+    there are none, or if the pictures are not on this machine."""
     info, settings = network.info, network.settings
     files = picture_files(pictures_folder(info["corpus"], settings.name), settings)
     clips = pd.DataFrame(map(parse_name, files)).assign(file=files)
@@ -97,10 +93,8 @@ def training_features(network: Network, emotion: str = "") -> tuple[list[Path], 
 
 def nearest_clips(picture: np.ndarray, network: Network, emotion: str = "") -> pd.DataFrame:
     """The clips of RAVDESS that the network learnt from (of one emotion, if given), the one most
-    like a `mel_picture` first.
-
-    Columns clip_id, emotion, similarity: the cosine of their features, less the mean of all.
-    """
+    like a `mel_picture` first. Columns clip_id, emotion, similarity: the cosine of their features,
+    less the mean of all."""
     files, features = training_features(network, emotion)
     mean = features.mean(dim=0)
     (similarity,) = cosine_similarity(extract_features([picture], network) - mean, features - mean)

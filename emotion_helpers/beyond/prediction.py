@@ -116,10 +116,8 @@ def why_unanswered(recording: Recording, measures: list[tuple], mean: pd.Series)
 
 
 def predict(path: str | Path, network: Network, max_seconds: float = 3600) -> Prediction:
-    """What the network says of a recording; of a long one the mean over overlapping windows.
-
-    Raises `AudioError` for a file that is none, shorter than 0.1 s or longer than `max_seconds`.
-    """
+    """What the network says of a recording; of a long one the mean over overlapping windows. Raises
+    `AudioError` for a file that is none, shorter than 0.1 s or longer than `max_seconds`."""
     settings, rate = network.settings, network.settings.sample_rate
     recording = read_recording(path, rate, max_seconds)
     if recording.seconds < audio.MIN_SECONDS:

@@ -98,11 +98,9 @@ def ask_everywhere(row, networks: dict, conditions: dict[str, Callable]) -> list
 
 
 def study_robustness(corpus="real", data: str | None = None, every=5, **options) -> pd.DataFrame:
-    """How many clips of unseen speakers (`every` fifth of EmoBox's) are recognised where.
-
-    By the networks of `deployed_experiments` (`options`: recipe, settings) and of their teachers,
-    which are trained if needed. Writes robustness.csv into the results, and returns it.
-    """
+    """How many clips of unseen speakers (`every` fifth of EmoBox's) are recognised where, by the
+    networks of `deployed_experiments` (`options`: recipe, settings) and of their teachers, which
+    are trained if needed. Writes robustness.csv into the results, and returns it."""
     folds, answers = deployed_experiments(corpus, **options), []
     stages = {"robust": folds[0].recipe, "teacher": folds[0].recipe.start}
     stages = {name: recipe for name, recipe in stages.items() if recipe}

@@ -50,22 +50,15 @@ class Step:
 def staircase() -> dict[str, Step]:
     """The steps by name; each keeps the changes of those before it."""
     step = Step("the article's recipe")
-    steps, half = {"article": step}, {"epochs": (0, 6), "lr": ((1e-3, 4e-3),) * 2}
+    steps, eighth = {"article": step}, {"epochs": (0, 24), "all_of_tess": False}
+    layers = {"head": False, "epochs": (0, 6), "lr": ((1e-3, 4e-3),) * 2}
     for name, change, fields in (
         ("pictures", "no margins, one time scale", {"pictures": GREY}),
         ("colours", "three windows for three colours", {"pictures": SpectrogramSettings()}),
         ("whole", "the whole picture, not a crop", {"crop": False}),
         ("augmentation", "augmentation that fits sound", {"photographs": False}),
-        (
-            "layers",
-            "all layers at once, at higher rates, a plain head, batches of 32",
-            {"head": False, **half},
-        ),
-        (
-            "epochs",
-            "24 epochs, each with an eighth of TESS",
-            {"epochs": (0, 24), "all_of_tess": False},
-        ),
+        ("layers", "all layers at once, at higher rates, a plain head, batches of 32", layers),
+        ("epochs", "24 epochs, each with an eighth of TESS", eighth),
         ("mixing", "mixed clips, a taller first layer", {"ours": True}),
     ):
         step = steps[name] = replace(step, change=change, **fields)
