@@ -110,11 +110,9 @@ def build_network(kernel_scale: tuple[int, int] = (1, 1)) -> nn.Module:
 
 @cache
 def imagenet_weights() -> str:
-    """Which ResNet-34 ImageNet weights training starts from, in words; downloads them if needed.
-
-    They lie in models/torch unless TORCH_HOME is set; their name has the begin of their SHA-256.
-    Raises `EmotionHelpersError` if they cannot be downloaded, or are damaged.
-    """
+    """Which ResNet-34 ImageNet weights training starts from, in words; fetches them if needed. They
+    lie in models/torch unless TORCH_HOME is set; their name has the begin of their SHA-256. Raises
+    `EmotionHelpersError` if they cannot be downloaded, or are damaged."""
     os.environ.setdefault("TORCH_HOME", str(models_folder("torch")))
     weights = ResNet34_Weights.IMAGENET1K_V1
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.split("/")[-1]
@@ -164,10 +162,8 @@ def denormalize(pictures: Tensor) -> Tensor:
 
 def predict_proba(model, pictures: Tensor, recipe: Recipe, n_tta=0, generator=None) -> Tensor:
     """Probability of each emotion, shape (n, 8), for pictures, shape (n, 3, height, width).
-
     Test-time augmentation as in fastai's `learn.tta`: a quarter the picture as it is, three
-    quarters the mean of `n_tta` copies, augmented as in training.
-    """
+    quarters the mean of `n_tta` copies, augmented as in training."""
     batch = pictures
     if n_tta:
         warp, masks = (recipe.shift, recipe.stretch, recipe.pitch), (2, recipe.mask_size)

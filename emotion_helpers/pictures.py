@@ -131,8 +131,12 @@ def mel_picture(samples: np.ndarray, settings=SpectrogramSettings()) -> np.ndarr
 
 def resize(picture: str | Path | np.ndarray, height: int, width: int) -> Image.Image:
     """All of a picture (a file or an array) in height x width pixels: what the network sees."""
-    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else Image.open(picture)
-    return image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    try:
+        image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else Image.open(picture)
+        return image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+        problem = f"{picture} is damaged ({error}): delete it, then run chapter 03 again"
+        raise EmotionHelpersError(problem) from error
 
 
 def render_clip(row: dict, folder: Path, settings: SpectrogramSettings) -> tuple[str, str, str]:
