@@ -58,6 +58,8 @@ def test_a_study_brings_its_table_up_to_date_step_by_step(demo_clips, tmp_path, 
     assert list(zip(runs.step, runs.picture_px, runs.epochs, strict=True)) == [
         ("article", 144, 1),
         ("article", 288, 2),
+        ("article", 288, 2),
         ("whole", 144, 1),
     ]
     assert table.accuracy.between(0, 100).all()
+    assert [change.endswith("drawn again") for change in runs.change] == [False, False, True, False]

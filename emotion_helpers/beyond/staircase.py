@@ -7,7 +7,10 @@ its pictures what most notebooks of that time did: matplotlib's default figure, 
 
 import gc
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 
 import librosa
@@ -23,7 +26,7 @@ from ..clips import find_clips
 from ..corpora import get_corpora, models_folder, pictures_folder, results_folder
 from ..evaluation import predict_clips, scores
 from ..models import Recipe
-from ..pictures import SpectrogramSettings, render
+from ..pictures import SpectrogramSettings, render, resize
 from ..splits import random_split
 from ..training import Augment, FewerTess, checkpoints, fastai, make_loaders, speed_callbacks
 from .cross_validation import seeds_of, update_table
@@ -96,12 +99,14 @@ def prepare(step: Step, clips: pd.DataFrame, corpus: str) -> Path:
 
 def step_loaders(step: Step, folder: Path, valid: set[str], px: int):
     """Batches of the step's pictures, `px` high."""
-    files, size = sorted(folder.glob("*/*.png")), px if step.crop else (px, px * 3 // 2)
+    sized = lru_cache(maxsize=None)(partial(resize, height=px, width=px * 3 // 2))
     ours = [Augment(shift_and_stretch), Augment(spec_augment)]
     augmentation = fastai.aug_transforms() if step.photographs else ours
     batch_size, kind = 64 if step.head else 32, fastai.TfmdDL if step.all_of_tess else FewerTess
-    resized = fastai.Resize(size)
-    return make_loaders(files, valid, augmentation, batch_size, kind, item_tfms=resized)
+    options = {"get_x": sized, "item_tfms": fastai.Resize(px) if step.crop else None}
+    return make_loaders(
+        sorted(folder.glob("*/*.png")), valid, augmentation, batch_size, kind, **options
+    )
 
 
 def step_learner(step: Step, loaders, seed: int, pretrained: bool) -> fastai.Learner:
@@ -115,23 +120,31 @@ def step_learner(step: Step, loaders, seed: int, pretrained: bool) -> fastai.Lea
 
 
 def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> Iterator[list[dict]]:
-    """Train a step's network at 144 pixels, the article's then at 288; the rows after each."""
-    step, rows, epochs, seconds = staircase()[name], [], 0, 0.0
-    folder, valid = prepare(step, clips, corpus), random_split(clips)
+    """Train a step's network at 144 pixels, the article's then at 288: on the same split, and on
+    one drawn again, as without a seed, which tests on what was learnt at 144; rows after each."""
+    step, rows, spent, start = staircase()[name], [], [], {}
+    folder = prepare(step, clips, corpus)
     weights = models.imagenet_weights() if corpus == "real" else "random"
-    learn = step_learner(step, step_loaders(step, folder, valid, 144), seed, corpus == "real")
-    for px in (144, 288) if name == "article" else (144,):
+    loaders = step_loaders(step, folder, random_split(clips), 144)
+    learn = step_learner(step, loaders, seed, corpus == "real")
+    for px, again in [(144, ""), (288, ""), (288, "-again")][: 3 if name == "article" else 1]:
+        valid = random_split(clips, seed=43 if again else 42)
         learn.dls = step_loaders(step, folder, valid, px)
+        learn.model.load_state_dict(start or learn.model.state_dict())
+        spent.append(0.0)
         for phase, (count, lr) in enumerate(zip(step.epochs, step.lr, strict=True)):
             (learn.unfreeze if phase else learn.freeze)()
-            config = {"name": f"{name}-{px}", "phase": phase, "weights": weights}
+            config = {"name": f"{name}-{px}{again}", "phase": phase, "weights": weights}
             config |= asdict(replace(step, change=""))
             if count:
                 with checkpoints(learn, models_folder(corpus) / "staircase", config, seed) as done:
                     learn.fit_one_cycle(count, slice(*lr))
-                epochs, seconds = epochs + count, seconds + sum(e["seconds"] for e in done)
-        row = {"step": name, "change": step.change, "picture_px": px, "epochs": epochs}
-        row |= {"seed": seed, "minutes": round(seconds / 60, 1)}
+                spent[-1] += sum(epoch["seconds"] for epoch in done) / 60
+        minutes = spent[-1] + (spent[0] if start else 0)
+        start = start or deepcopy(learn.model.state_dict())
+        change = step.change + ", the split drawn again" * bool(again)
+        row = {"step": name, "change": change, "picture_px": px}
+        row |= {"epochs": px // 144 * sum(step.epochs), "seed": seed, "minutes": round(minutes, 1)}
         for part, result in scores(predict_clips(learn, clips)).round(2).iterrows():
             rows.append(row | {"corpus": part} | result.drop("clips").to_dict())
         yield rows
@@ -143,17 +156,16 @@ def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1)
     `EmotionHelpersError` for a step that is not there, before any training."""
     if unknown := sorted({*(steps or [])} - {*staircase()}):
         raise EmotionHelpersError(f"no step {unknown[0]!r}; there are {', '.join(staircase())}")
-    seeds = seeds_of(seeds)
+    todo = [*product(seeds_of(seeds), steps or staircase())]
     clips, _ = find_clips(get_corpora(corpus, data))
     file = results_folder(corpus) / "staircase.csv"
-    for seed in seeds:
-        for name in steps or staircase():
-            for done in train_step(name, clips, corpus, seed):
-                rows, keys = pd.DataFrame(done), ["step", "seed"]
-                rows = update_table(file, rows, ["seed", "picture_px"], keys=keys)
-                in_order = {"key": lambda names: names.map([*staircase()].index), "kind": "stable"}
-                rows = rows.sort_values("step", **in_order)
-                write_text(file, rows.to_csv(index=False))
-                print(rows[rows.step == name].to_string(index=False), flush=True)
-            gc.collect()  # the learner refers to itself
+    for seed, name in todo:
+        for done in train_step(name, clips, corpus, seed):
+            rows, keys = pd.DataFrame(done), ["step", "seed"]
+            rows = update_table(file, rows, ["seed", "picture_px"], keys=keys)
+            in_order = {"key": lambda names: names.map([*staircase()].index), "kind": "stable"}
+            rows = rows.sort_values("step", **in_order)
+            write_text(file, rows.to_csv(index=False))
+            print(rows[rows.step == name].to_string(index=False), flush=True)
+        gc.collect()  # the learner refers to itself
     return rows
