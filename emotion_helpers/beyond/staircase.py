@@ -127,14 +127,14 @@ def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> Iterat
     weights = models.imagenet_weights() if corpus == "real" else "random"
     loaders = step_loaders(step, folder, random_split(clips), 144)
     learn = step_learner(step, loaders, seed, corpus == "real")
-    for px, again in [(144, ""), (288, ""), (288, "-again")][: 3 if name == "article" else 1]:
-        valid = random_split(clips, seed=43 if again else 42)
-        learn.dls = step_loaders(step, folder, valid, px)
+    stages = [(144, 42, ""), (288, 42, ", at 288"), (288, 43, ", at 288, the split drawn again")]
+    for px, split, stage in stages if name == "article" else stages[:1]:
+        learn.dls = step_loaders(step, folder, random_split(clips, seed=split), px)
         learn.model.load_state_dict(start or learn.model.state_dict())
         spent.append(0.0)
         for phase, (count, lr) in enumerate(zip(step.epochs, step.lr, strict=True)):
             (learn.unfreeze if phase else learn.freeze)()
-            config = {"name": f"{name}-{px}{again}", "phase": phase, "weights": weights}
+            config = {"name": f"{name}-{px}-{split}", "phase": phase, "weights": weights}
             config |= asdict(replace(step, change=""))
             if count:
                 with checkpoints(learn, models_folder(corpus) / "staircase", config, seed) as done:
@@ -142,8 +142,7 @@ def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> Iterat
                 spent[-1] += sum(epoch["seconds"] for epoch in done) / 60
         minutes = spent[-1] + (spent[0] if start else 0)
         start = start or deepcopy(learn.model.state_dict())
-        change = step.change + ", the split drawn again" * bool(again)
-        row = {"step": name, "change": change, "picture_px": px}
+        row = {"step": name, "change": step.change + stage, "picture_px": px}
         row |= {"epochs": px // 144 * sum(step.epochs), "seed": seed, "minutes": round(minutes, 1)}
         for part, result in scores(predict_clips(learn, clips)).round(2).iterrows():
             rows.append(row | {"corpus": part} | result.drop("clips").to_dict())
