@@ -102,11 +102,10 @@ def step_loaders(step: Step, folder: Path, valid: set[str], px: int):
     sized = lru_cache(maxsize=None)(partial(resize, height=px, width=px * 3 // 2))
     ours = [Augment(shift_and_stretch), Augment(spec_augment)]
     augmentation = fastai.aug_transforms() if step.photographs else ours
-    batch_size, kind = 64 if step.head else 32, fastai.TfmdDL if step.all_of_tess else FewerTess
+    kind = fastai.TfmdDL if step.all_of_tess else FewerTess
     options = {"get_x": sized, "item_tfms": fastai.Resize(px) if step.crop else None}
-    return make_loaders(
-        sorted(folder.glob("*/*.png")), valid, augmentation, batch_size, kind, **options
-    )
+    options |= {"batch_size": 64 if step.head else 32, "dl_type": kind}
+    return make_loaders(sorted(folder.glob("*/*.png")), valid, augmentation, **options)
 
 
 def step_learner(step: Step, loaders, seed: int, pretrained: bool) -> fastai.Learner:
@@ -120,16 +119,16 @@ def step_learner(step: Step, loaders, seed: int, pretrained: bool) -> fastai.Lea
 
 
 def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> Iterator[list[dict]]:
-    """Train a step's network at 144 pixels, the article's then at 288: on the same split, and on
-    one drawn again, as without a seed, which tests on what was learnt at 144; rows after each."""
-    step, rows, spent, start = staircase()[name], [], [], {}
+    """Train a step's network at 144 pixels, the article's then at 288, and so once more on a split
+    drawn again, as without a seed: most of it was learnt at 144. Gives the rows after each."""
+    step, rows, spent, start, learn = staircase()[name], [], [], {}, None
     folder = prepare(step, clips, corpus)
     weights = models.imagenet_weights() if corpus == "real" else "random"
-    loaders = step_loaders(step, folder, random_split(clips), 144)
-    learn = step_learner(step, loaders, seed, corpus == "real")
     stages = [(144, 42, ""), (288, 42, ", at 288"), (288, 43, ", at 288, the split drawn again")]
     for px, split, stage in stages if name == "article" else stages[:1]:
-        learn.dls = step_loaders(step, folder, random_split(clips, seed=split), px)
+        loaders = step_loaders(step, folder, random_split(clips, seed=split), px)
+        learn = learn or step_learner(step, loaders, seed, corpus == "real")
+        learn.dls = loaders
         learn.model.load_state_dict(start or learn.model.state_dict())
         spent.append(0.0)
         for phase, (count, lr) in enumerate(zip(step.epochs, step.lr, strict=True)):
@@ -140,10 +139,10 @@ def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> Iterat
                 with checkpoints(learn, models_folder(corpus) / "staircase", config, seed) as done:
                     learn.fit_one_cycle(count, slice(*lr))
                 spent[-1] += sum(epoch["seconds"] for epoch in done) / 60
-        minutes = spent[-1] + (spent[0] if start else 0)
-        start = start or deepcopy(learn.model.state_dict())
         row = {"step": name, "change": step.change + stage, "picture_px": px}
-        row |= {"epochs": px // 144 * sum(step.epochs), "seed": seed, "minutes": round(minutes, 1)}
+        row |= {"epochs": px // 144 * sum(step.epochs), "seed": seed}
+        row["minutes"] = round(spent[-1] + (spent[0] if start else 0), 1)
+        start = start or deepcopy(learn.model.state_dict())
         for part, result in scores(predict_clips(learn, clips)).round(2).iterrows():
             rows.append(row | {"corpus": part} | result.drop("clips").to_dict())
         yield rows
@@ -160,8 +159,7 @@ def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1)
     file = results_folder(corpus) / "staircase.csv"
     for seed, name in todo:
         for done in train_step(name, clips, corpus, seed):
-            rows, keys = pd.DataFrame(done), ["step", "seed"]
-            rows = update_table(file, rows, ["seed", "picture_px"], keys=keys)
+            rows = update_table(file, pd.DataFrame(done), ["seed", "picture_px"], ["step", "seed"])
             in_order = {"key": lambda names: names.map([*staircase()].index), "kind": "stable"}
             rows = rows.sort_values("step", **in_order)
             write_text(file, rows.to_csv(index=False))
