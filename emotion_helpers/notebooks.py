@@ -20,13 +20,13 @@ INJECTED = "injected-parameters"  # papermill's tag
 RATE = 24_000  # Hz, of players
 # What the demo voices need: they are few, and learnt from random weights.
 DEMO = {
-    "00": {"EPOCHS": 2},
-    "04": {"EPOCHS_144": 4, "EPOCHS_288": 2, "BATCH_SIZE": 16},
+    "00": {"EPOCHS": 1},
+    "04": {"EPOCHS_144": 4, "EPOCHS_288": 1, "BATCH_SIZE": 16},
     "06": {"EPOCHS": 2, "BATCH_SIZE": 16, "LR": [2e-3, 2e-3]},
     "07": {"N_CLIPS": 12},
     "08": {"STEPS": 2, "BATCH_SIZE": 8},
 }
-DEMO["04"] |= {"LR_144": [2e-3, 2e-3], "LR_288": [1e-4, 1e-4]}
+DEMO["04"] |= {"LR_144": [2e-3, 2e-3], "LR_288": [3e-5, 3e-5]}
 
 
 def begin(corpus: str) -> None:
@@ -120,9 +120,7 @@ def run_notebook(path: Path, output: Path, corpus: str, **parameters):
 
 def run_tutorial(corpus: str = "demo", folder: Path | None = None, in_place: bool = False) -> None:
     """Run all notebooks in order; leave executed copies and a page in notebooks/executed/<corpus>.
-
-    `in_place` writes the outputs into the notebooks too, but no sound: it may not be passed on.
-    """
+    `in_place` writes the outputs into the notebooks too, but no sound: it may not be passed on."""
     import nbformat
     from nbconvert import HTMLExporter
 
