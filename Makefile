@@ -1,5 +1,6 @@
 # make tutorial   runs all notebooks on the synthetic demo voices (CORPUS=real: on RAVDESS and TESS)
 # make test       runs every test, the notebooks' included
+# make outdated   runs the tests with the newest versions that pyproject.toml allows, in .outdated (6.5 GB)
 # make lab        opens JupyterLab
 # make app        serves a page on this computer where you speak and see the answer
 PYTHON ?= python3
@@ -7,13 +8,19 @@ CORPUS ?= demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: tutorial test lab app
+.PHONY: tutorial test outdated lab app
 
 tutorial: .venv/ready
 	@$(BIN)/python -m emotion_helpers tutorial --corpus $(CORPUS)
 
 test: .venv/ready
 	@$(BIN)/python -m pytest
+
+# Not what requirements.txt says: what somebody gets who installs the package next to nothing else.
+outdated:
+	@$(PYTHON) -m venv --clear .outdated
+	@.outdated/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@.outdated/bin/python -m pytest
 
 lab: .venv/ready
 	@$(BIN)/jupyter lab notebooks
