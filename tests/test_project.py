@@ -284,7 +284,7 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for pa
 
 
 def test_the_notebooks_are_numbered_from_zero():
-    assert [path.name[:3] for path in NOTEBOOKS] == [*(f"{i:02}-" for i in range(10)), "A-h"]
+    assert [path.name[:3] for path in NOTEBOOKS] == [*(f"{i:02}-" for i in range(11)), "A-h"]
 
 
 @each_notebook
@@ -399,6 +399,7 @@ def test_links_between_the_chapters_lead_somewhere(path):
         ("07", "def turn pitch_shift( def activation_map einsum( def occlusion"),
         ("08", "def my_add_at_snr cross_entropy( corrupt( def my_fit"),
         ("09", "predict( mel_picture( stackplot( speech_measures( cosine_similarity("),
+        ("10", "parallel_config( os.kill( fsspec.open( distrib_ctx( fit_one_cycle("),
     ],
 )
 def test_the_step_that_a_chapter_is_about_is_in_its_cells(number, words):

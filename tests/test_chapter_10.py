@@ -1,0 +1,89 @@
+"""Chapter 10: whoever dies, nothing is lost or done twice; two processes share every epoch."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from functools import partial
+from threading import Thread
+
+import numpy as np
+import pytest
+from chapters import code_of, run_cells
+from joblib import parallel_config
+
+from emotion_helpers.beyond.prediction import map_in_threads, predict
+from emotion_helpers.pictures import render
+
+pytestmark = pytest.mark.slow
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*/*.png")}
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Of a cluster of two processes, on which `parallel_config("dask")` lets the same calls run."""
+    distributed = pytest.importorskip("distributed")
+    options = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options)
+    with cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+def test_a_cluster_renders_what_this_process_renders(client, demo_clips, small, tmp_path):
+    render(demo_clips, tmp_path / "here", small, n_jobs=1)
+    with parallel_config("dask"):
+        report = render(demo_clips, tmp_path / "there", small)
+    assert list(report.clip_id) == sorted(demo_clips.clip_id)
+    assert set(report.status) == {"made"}
+    assert content(tmp_path / "there") == content(tmp_path / "here")
+
+
+def test_after_a_killed_worker_every_picture_is_there_once(client, demo_clips, tmp_path):
+    """Full-sized, so that it dies among them; what it had made is kept, and not made again."""
+    render(demo_clips, tmp_path / "here", n_jobs=1)
+    given = {"scratch": tmp_path, "os": os, "time": time}
+    kill_early = {"change": lambda text: text.replace("80", "6")}
+    kill_one = run_cells("10", "def kill_one", **kill_early, **given)["kill_one"]
+    pids = client.run(os.getpid).values()
+    killer = Thread(target=kill_one, args=[min(pids)])
+    killer.start()
+    with parallel_config("dask"):
+        report = render(demo_clips, tmp_path / "killed")
+    killer.join()
+    assert min(pids) not in client.run(os.getpid).values()
+    assert list(report.clip_id) == sorted(demo_clips.clip_id)
+    assert set(report.status) <= {"made", "kept"}
+    assert content(tmp_path / "killed") == content(tmp_path / "here")
+
+
+def test_a_cluster_answers_about_recordings_as_threads_do(client, demo_clips, network):
+    ask, paths = partial(predict, network=network), list(demo_clips.path[:2])
+    here = [answer.probabilities for answer in map_in_threads(ask, paths, disable=True)]
+    with parallel_config("dask"):
+        there = [answer.probabilities for answer in map_in_threads(ask, paths, disable=True)]
+    for one, other in zip(here, there, strict=True):
+        assert list(one.values()) == pytest.approx(list(other.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_every_clip_is_seen_once_an_epoch(n, demo_clips, tmp_path):
+    pytest.importorskip("accelerate")
+    render(demo_clips, tmp_path / "local", n_jobs=1)
+    (source,) = (code for code in code_of("10") if code.startswith("%%writefile"))
+    script = tmp_path / "train.py"
+    script.write_text(source.partition("\n")[2])
+    given = {"SCRIPT": script, "scratch": tmp_path, "sys": sys, "json": json}
+    given["subprocess"] = subprocess
+    run = run_cells("10", "def train(n)", **given)["train"](n)
+    times = Counter(clip for part in run for clip in part["seen"])
+    assert len(run) == n
+    assert len(times) == len(demo_clips) * 4 // 5 // 16 * 16
+    assert set(times.values()) == {3}
+    assert len({len(part["seen"]) for part in run}) == 1
+    assert np.isfinite(run[0]["accuracy [%]"])
