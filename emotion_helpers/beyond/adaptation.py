@@ -29,10 +29,8 @@ def clip_features(paths: list[str], network: Network) -> Tensor:
 
 def fit_last_layer(weight: Tensor, features: Tensor, emotions, temperature=1.0, l2=0.1) -> Tensor:
     """The last layer's `weight`, shape (8, 512), fitted to `features` and their emotions.
-
     `l2` times the squared distance from the old weights is added to the mean cross-entropy: a few
-    sentences must not unlearn a thousand. On EmoBox's fold 2 0.03 to 1 did about as well.
-    """
+    sentences must not unlearn a thousand. On EmoBox's fold 2 0.03 to 1 did about as well."""
     truth = torch.tensor([EMOTIONS.index(emotion) for emotion in emotions])
     weight, features = weight.detach(), features.clone()
     change = torch.zeros_like(weight, requires_grad=True)
@@ -62,12 +60,10 @@ def adapt_to_speaker(network: Network, paths: list[str], emotions: list[str]) ->
 
 
 def study_adaptation(corpus="real", data: str | None = None, **options) -> pd.DataFrame:
-    """What three clips per emotion of one sentence bring for an unseen speaker's other sentence.
-
-    For each actor and both ways round, by the networks of `deployed_experiments` (`options`), which
+    """What three clips per emotion of one sentence bring for an unseen speaker's other sentence:
+    for each actor and both ways round, by the networks of `deployed_experiments` (`options`), which
     are trained if needed. Writes adaptation.csv into the results: speaker, taught (the sentence),
-    clips taught and asked, accuracy before and after [%].
-    """
+    clips taught and asked, accuracy before and after [%]."""
     rows = []
     for clips, run in run_experiments(deployed_experiments(corpus, **options), corpus, data):
         network = load_model(run["folder"])

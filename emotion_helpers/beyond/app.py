@@ -6,9 +6,11 @@ import io
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -133,12 +135,21 @@ def build_page(network: Network) -> gr.Blocks:
     return page
 
 
+def forget_recordings() -> None:
+    """Delete what servers that were killed have left: at their ports nobody answers any more."""
+    for mark in Path(tempfile.gettempdir()).glob("emotions-*/*.port"):
+        with socket.socket() as asking, suppress(ValueError, OverflowError):
+            if asking.connect_ex(("127.0.0.1", int(mark.stem))):
+                shutil.rmtree(mark.parent, ignore_errors=True)
+
+
 def launch(build, port: int | None = None, block: bool = False):
     """Serve the page that `build` makes on 127.0.0.1, at `port` or the first free one from 7860 on,
     with a folder for recordings that goes with it. Returns the page and where it is."""
+    forget_recordings()
     recordings = tempfile.TemporaryDirectory(prefix="emotions-")
     os.environ["GRADIO_TEMP_DIR"] = recordings.name  # gradio asks for it at each upload
-    page = build().queue(max_size=32)
+    page = build().queue(max_size=64)
     page.recordings = recordings  # deleted when the program ends
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # on this machine
     look = {"theme": gr.themes.Default(primary_hue="blue", **fonts), "css": CSS, "footer_links": []}
@@ -146,6 +157,7 @@ def launch(build, port: int | None = None, block: bool = False):
     quiet = {"quiet": not block, "show_error": False, "inline": False, "max_file_size": MAX_BYTES}
     with WITHOUT_PROXIES:
         address = page.launch(prevent_thread_lock=True, **here, **look, **quiet)
+    Path(recordings.name, f"{page.server_port}.port").touch()
     if block:
         page.block_thread()
     return page, address

@@ -73,11 +73,9 @@ def corrupt(pictures: Tensor, corruption_p: float) -> Tensor:
 
 
 class Distil(fastai.Callback):
-    """Corrupts training pictures; their labels are what the `teacher` says of the clean ones.
-
-    It knows these very clips by heart, so it is asked about several augmented copies of each. After
-    Xie et al. 2020 (Noisy Student), arXiv:1911.04252; Radosavovic et al. 2018, arXiv:1712.04440.
-    """
+    """Corrupts training pictures; their labels are what the `teacher` says of the clean ones. It
+    knows these very clips by heart, so it is asked about several augmented copies of each. After
+    Xie et al. 2020 (Noisy Student), arXiv:1911.04252; Radosavovic et al. 2018, arXiv:1712.04440."""
 
     def __init__(self, teacher: nn.Module, recipe: Recipe):
         self.teacher, self.recipe = teacher, recipe

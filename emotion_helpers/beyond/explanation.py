@@ -30,12 +30,10 @@ def extract_features(pictures: Iterable[np.ndarray], network: Network) -> torch.
 
 
 def class_activation_map(picture: np.ndarray, network: Network, emotion: str) -> np.ndarray:
-    """How much each part of a `mel_picture` speaks for `emotion`, or against it (below 0).
-
-    The sum of the network's 512 last maps, weighted as the last layer weights their means: its mean
-    is the emotion's score but for a constant. Shape (3, 7) for pictures of 144 x 216 pixels and a
-    `kernel_scale` of (2, 1). Zhou et al. 2016, doi:10.1109/CVPR.2016.319.
-    """
+    """How much each part of a `mel_picture` speaks for `emotion`, or against it (below 0): the
+    sum of the network's 512 last maps, weighted as the last layer weights their means: its mean is
+    the emotion's score but for a constant. Shape (3, 7) for pictures of 144 x 216 pixels and a
+    `kernel_scale` of (2, 1). Zhou et al. 2016, doi:10.1109/CVPR.2016.319."""
     body, (_, _, norm, linear) = network.model
     with torch.inference_mode():
         maps = body(normalize(to_tensor(picture, network.recipe)))[0]

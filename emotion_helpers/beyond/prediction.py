@@ -70,11 +70,9 @@ def split_windows(active: np.ndarray, settings: SpectrogramSettings) -> list[tup
 
 
 def speech_measures(picture: np.ndarray, top_db: float) -> tuple[float, float]:
-    """Dynamic range [dB] and stationarity (0 to 1) of a `mel_picture`.
-
-    How far its columns go from quiet to loud, and how alike its tones are to those a fifth of a
-    second later. Speech moves in both; noise hardly moves in loudness, tones of music stand still.
-    """
+    """Dynamic range [dB] and stationarity (0 to 1) of a `mel_picture`: how far its
+    columns go from quiet to loud, and how alike its tones are to those a fifth of a second later.
+    Speech moves in both; noise hardly moves in loudness, tones of music stand still."""
     columns = np.flatnonzero(picture.any(axis=(0, 2)))
     voice = picture[::-1, columns[0] : columns[-1] + 1, 2]  # of the longest window
     decibels = top_db * (voice.astype(np.float32) / 255 - 1)
@@ -239,12 +237,10 @@ def report(predictions: list[Prediction], as_json: bool, csv: str | None) -> Non
 
 
 def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> int:
-    """Answer about each recording in `paths`, and in the folders there, on all cores.
-
-    Prints a table, or JSON, also of what is finished when it is interrupted, and writes it to `csv`
-    (of several recordings: emotions.csv). `timeline`: where a figure of one recording goes. Returns
-    how many could not be read.
-    """
+    """Answer about each recording in `paths`, and in the folders there, on all cores. Prints
+    a table, or JSON, also of what is finished when it is interrupted, and writes it to `csv` (of
+    several recordings: emotions.csv). `timeline`: where a figure of one recording goes. Returns how
+    many could not be read."""
     files, answers = find_recordings(paths), []
     several = len(files) > 1 or Path(paths[0]).is_dir()
     csv = csv or ("emotions.csv" if several else None)

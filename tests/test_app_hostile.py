@@ -1,0 +1,228 @@
+"""The app's server among many, rude and crashed ones: it answers, tells nothing, leaves nothing."""
+
+import concurrent.futures
+import io
+import json
+import socket
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hostile import quick_network
+
+from emotion_helpers.beyond import app
+from emotion_helpers.beyond.prediction import predict
+
+ROOT = Path(__file__).resolve().parent.parent
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The page with a quick network: its address and the folder of its recordings."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
+        patched.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+        network = quick_network()
+        network = replace(network, info={"corpus": "demo", "unseen_speakers": []})
+        page, (_, url, _) = app.launch(partial(app.build_page, network))
+        yield url, Path(page.recordings.name)
+        page.close()
+        page.recordings.cleanup()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """The bytes of half a second of silence, to which there is a quick answer without drawings."""
+    file = io.BytesIO()
+    sf.write(file, np.zeros(8_000), 16_000, format="WAV")
+    return file.getvalue()
+
+
+def request(url, data=None, **headers):
+    """Status, headers and text of an answer."""
+    asked = urllib.request.Request(
+        url, data, {key.replace("_", "-"): v for key, v in headers.items()}
+    )
+    try:
+        with DIRECT.open(asked, timeout=60) as answer:
+            return answer.status, answer.headers, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read().decode(errors="replace")
+
+
+def upload(url, content, name="voice.wav", **headers):
+    """What the server answers to a file."""
+    head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n'
+    body = head.encode() + b"Content-Type: audio/wav\r\n\r\n" + content + b"\r\n--x--\r\n"
+    kind = "multipart/form-data; boundary=x"
+    return request(f"{url}gradio_api/upload", body, Content_Type=kind, **headers)
+
+
+def ask(url, path, /, **more):
+    """The first thing that the page would say about a file that is on the server."""
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}, **more}
+    data = json.dumps({"data": [file, ""]}).encode()
+    status, _, text = request(f"{url}gradio_api/call/ask", data, Content_Type="application/json")
+    if status != 200:
+        return status, text
+    return request(f"{url}gradio_api/call/ask/{json.loads(text)['event_id']}")[::2]
+
+
+def upload_and_ask(url, content, name="voice.wav"):
+    status, _, text = upload(url, content, name)
+    assert status == 200, text
+    return ask(url, json.loads(text)[0])[1]
+
+
+def files_outside(folder):
+    """What lies beside the recordings in the temporary folder."""
+    return [path for path in folder.parent.iterdir() if path != folder]
+
+
+# ---- many at once
+
+
+def test_fifty_people_at_once_all_get_their_answer(served, clip, monkeypatch):
+    """Half of them send something that is no sound; on a slow machine, so that they queue."""
+    url, _ = served
+
+    def predict_slowly(*arguments):
+        time.sleep(0.15)
+        return predict(*arguments)
+
+    monkeypatch.setattr(app, "predict", predict_slowly)
+    with concurrent.futures.ThreadPoolExecutor(50) as people:
+        contents = [clip if number % 2 else b"Dear network" * 99 for number in range(50)]
+        answers = list(people.map(partial(upload_and_ask, url), contents))
+    for content, answer in zip(contents, answers, strict=True):
+        assert ("No answer: silence" if content == clip else "cannot be answered") in answer
+        assert "event: complete" in answer
+
+
+# ---- rude ones
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../evil.wav", "/tmp/evil.wav", "..\\..\\evil.wav", "a" * 300 + ".wav", "CON", "\x01"],
+)
+def test_no_name_of_an_upload_leads_outside(served, clip, name):
+    url, folder = served
+    status, _, text = upload(url, clip, name)
+    if status == 200:
+        assert folder in Path(json.loads(text)[0]).resolve().parents
+    assert files_outside(folder) == []
+    assert "event: complete" in upload_and_ask(url, clip)  # and it still answers
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "{here}", "../../../../etc/passwd", "{folder}/../secret.wav", ""]
+)
+def test_a_path_in_place_of_an_upload_is_not_read(served, clip, tmp_path, path):
+    url, folder = served
+    (tmp_path / "secret.wav").write_bytes(clip)
+    path = path.format(here=tmp_path / "secret.wav", folder=folder)
+    for more in ({}, {"is_stream": True}, {"url": path}):
+        _, answer = ask(url, path, **more)
+        assert "complete" not in answer or "Record something" in answer
+        assert "root:" not in answer
+    _, _, text = request(f"{url}gradio_api/file={tmp_path / 'secret.wav'}")
+    assert "RIFF" not in text
+
+
+class Counting(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        self.send_response(404)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+def test_an_address_in_place_of_an_upload_is_not_fetched(served):
+    """Else a page elsewhere could let this computer ask others."""
+    url, folder = served
+    server = HTTPServer(("127.0.0.1", 0), Counting)
+    server.asked = []
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/voice.wav"
+    for more in ({}, {"url": address}, {"is_stream": True}):
+        answer = ask(url, address, **more)[1]
+        assert "complete" not in answer or "cannot be answered" in answer
+    server.shutdown()
+    server.server_close()
+    assert server.asked == []
+    assert files_outside(folder) == []
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"]
+)
+def test_a_page_of_another_origin_may_not_read_answers(served, clip, origin):
+    url, _ = served
+    _, headers, _ = upload(url, clip, Origin=origin)
+    assert headers.get("Access-Control-Allow-Origin") not in ("*", origin)
+
+
+def test_more_than_fits_is_refused_and_not_kept(served):
+    url, folder = served
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    status, _, text = upload(url, bytes(130_000_000))
+    assert status == 413, text
+    left = {path for path in folder.rglob("*") if path.is_file()} - before
+    assert sum(path.stat().st_size for path in left) < 130_000_000
+
+
+def test_one_who_sends_slowly_or_never_ends_keeps_nobody_waiting(served, clip):
+    url, _ = served
+    host, port = url.split("/")[2].split(":")
+    slow = [socket.create_connection((host, int(port))) for _ in range(20)]
+    for connection in slow:
+        connection.sendall(
+            b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n-"
+        )
+    start = time.monotonic()
+    assert "event: complete" in upload_and_ask(url, clip)
+    assert time.monotonic() - start < 10
+    for connection in slow:
+        connection.close()
+
+
+# ---- crashed ones
+
+
+def test_what_a_killed_server_left_goes_at_the_next_start_but_not_a_living_ones(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with socket.socket() as free, socket.socket() as living:
+        for one in (free, living):
+            one.bind(("127.0.0.1", 0))
+        living.listen()
+        dead, alive = (one.getsockname()[1] for one in (free, living))
+        for port, name in ((dead, "emotions-dead"), (alive, "emotions-alive")):
+            (tmp_path / name / "12ab").mkdir(parents=True)
+            (tmp_path / name / f"{port}.port").touch()
+            (tmp_path / name / "12ab/voice.wav").write_bytes(b"a person")
+        for name in ("99999999.port", "x.port"):  # not ours
+            (tmp_path / "emotions-else").mkdir(exist_ok=True)
+            (tmp_path / "emotions-else" / name).touch()
+        app.forget_recordings()
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["emotions-alive", "emotions-else"]
+
+
+def test_a_server_says_in_its_folder_at_which_port_it_is(served):
+    url, folder = served
+    assert [path.stem for path in folder.glob("*.port")] == [url.rstrip("/").rsplit(":", 1)[1]]
