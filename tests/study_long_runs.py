@@ -1,6 +1,6 @@
 """Whether memory, open files and threads grow over five hundred predictions and app answers.
 
-    .venv/bin/python tests/study_long_runs.py [how many]
+    .venv/bin/python tests/study_long_runs.py [how many] [predict app]
 
 Prints what the process holds after a tenth and after all of them, and fails if it grew by more than
 30 MB, one file or one thread. test_long_runs.py does the same with fewer.
@@ -54,9 +54,10 @@ def studies(folder):
     }
 
 
-def main(times):
+def main(times, names):
     with tempfile.TemporaryDirectory() as folder:
-        for name, work in studies(Path(folder)).items():
+        cases = studies(Path(folder))
+        for name, work in ((name, cases[name]) for name in names or cases):
             before, after = repeat(work, times)
             print(
                 name, times, [round(x, 1) for x in before], [round(x, 1) for x in after], flush=True
@@ -65,4 +66,4 @@ def main(times):
 
 
 if __name__ == "__main__":
-    main(int((sys.argv[1:] or [500])[0]))
+    main(int((sys.argv[1:] or [500])[0]), sys.argv[2:])
