@@ -9,7 +9,7 @@ pytest.importorskip("psutil")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows counts handles in another way")
-@pytest.mark.parametrize("name, times", [("predict", 30), ("app, no sound", 60)])
+@pytest.mark.parametrize("name, times", [("predict", 20), ("app, no sound", 60)])
 def test_what_a_process_holds_does_not_grow(tmp_path, name, times):
     check(*repeat(studies(tmp_path)[name], times))
 

@@ -17,7 +17,8 @@ SOUND = "wav flac ogg oga opus mp3 m4a aac aiff aif webm mkv caf amr wma mp4 mov
 WEIGHTS = "pth pt pkl pickle safetensors ckpt bin onnx h5 npy npz joblib"
 # How files of sound begin; of an mp3 without a tag a frame, so long as others follow.
 MAGIC = re.compile(
-    rb"RIFF....WAVE|RIFX....WAVE|fLaC\0|OggS\0|FORM....AIF|ID3[\2-\4]\0|\x1aE\xdf\xa3|....ftyp|caff\0",
+    rb"RIFF....WAVE|RIFX....WAVE|fLaC\0|OggS\0|FORM....AIF|ID3[\2-\4]\0"
+    rb"|\x1aE\xdf\xa3|....ftyp|caff\0",
     re.DOTALL,
 )
 # The same in base64, as notebooks keep it, and how pages name it.
