@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# What is made by hand or by a formula for tests, and a file of sound by its ending alone.
+# Small files made by a formula, which the tests replay.
 OURS = ("tests/fuzz_cases/",)
 SOUND = "wav flac ogg oga opus mp3 m4a aac aiff aif webm mkv caf amr wma mp4 mov w64 au voc"
 WEIGHTS = "pth pt pkl pickle safetensors ckpt bin onnx h5 npy npz joblib"
-# How files of sound begin; of an mp3 without a tag a frame, so long as others follow.
+# How files of sound begin (an mp3 without a tag is known by its ending alone).
 MAGIC = re.compile(
     rb"RIFF....WAVE|RIFX....WAVE|fLaC\0|OggS\0|FORM....AIF|ID3[\2-\4]\0"
     rb"|\x1aE\xdf\xa3|....ftyp|caff\0",
