@@ -49,7 +49,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     So `path` is there whole or not at all, also after a crash, and its old content stays till then.
     """
     path = Path(path)
-    remove_leftovers(path.parent, f"{path.name}.????????.part")
+    if path.exists():  # not for each of a million new pictures: `tidy` looks after those
+        remove_leftovers(path.parent, f"{path.name}.????????.part")
     partial = path.with_name(f"{path.name}.{token_hex(4)}.part")
     try:
         yield partial
