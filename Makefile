@@ -1,5 +1,6 @@
 # make tutorial   runs all notebooks on the synthetic demo voices (CORPUS=real: on RAVDESS and TESS)
 # make test       runs every test, the notebooks' included
+# make benchmark  times what a reader waits for, each thing beside another (minutes; leave the machine alone)
 # make outdated   runs the tests with the newest versions that pyproject.toml allows, in .outdated (6.5 GB)
 # make lab        opens JupyterLab
 # make app        serves a page on this computer where you speak and see the answer
@@ -8,13 +9,16 @@ CORPUS ?= demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: tutorial test outdated lab app
+.PHONY: tutorial test benchmark outdated lab app
 
 tutorial: .venv/ready
 	@$(BIN)/python -m emotion_helpers tutorial --corpus $(CORPUS)
 
 test: .venv/ready
 	@$(BIN)/python -m pytest
+
+benchmark: .venv/ready
+	@$(BIN)/python -W ignore tests/benchmark.py $(CORPUS)
 
 # Not what requirements.txt says: what somebody gets who installs the package next to nothing else.
 outdated:

@@ -1,0 +1,334 @@
+"""How long a reader waits: each thing timed beside another, in turns; `make benchmark` runs it.
+
+Prints a table and writes notebooks/results/benchmarks.csv (of the demo voices:
+models/demo/results). A ratio is of two times that were taken one after the other, so that what
+else the machine does slows both. Takes some minutes; nothing else should run meanwhile.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import librosa
+import matplotlib
+import numpy as np
+import pandas as pd
+import scipy.fft
+import torch
+from fastai.vision import all as fastai
+from joblib import Parallel, delayed
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from emotion_helpers import models, write_text
+from emotion_helpers.audio import read_audio
+from emotion_helpers.beyond.learners import make_learner
+from emotion_helpers.beyond.prediction import map_in_threads, predict
+from emotion_helpers.clips import find_clips
+from emotion_helpers.corpora import get_corpora, results_folder
+from emotion_helpers.models import RECIPES, build_network, load_model, predict_proba, save_model
+from emotion_helpers.pictures import SpectrogramSettings, mel_picture, picture_files, render
+from emotion_helpers.training import picture_loaders
+
+matplotlib.use("agg")
+SETTINGS, RECIPE = SpectrogramSettings(), RECIPES["144"]
+CORES = os.cpu_count()
+
+
+def timed(function) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def in_turns(ours, beside, repeats=5) -> list[tuple[float, float]]:
+    """Seconds of both, after a first call of each that does not count."""
+    ours(), beside()
+    return [(timed(ours), timed(beside)) for _ in range(repeats)]
+
+
+def times_as_fast(*calls, **options):
+    return [beside / ours for ours, beside in in_turns(*calls, **options)]
+
+
+def times_as_long(*calls, **options):
+    return [ours / beside for ours, beside in in_turns(*calls, **options)]
+
+
+def on_one_core(function, *arguments):
+    """What a function gives while this process has one core (where the system lets one choose)."""
+    if not hasattr(os, "sched_setaffinity"):
+        return function(*arguments)
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        return function(*arguments)
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+# ---- rendering
+
+
+def render_one(row: dict, folder: Path):
+    picture = mel_picture(read_audio(row["path"], SETTINGS.sample_rate), SETTINGS)
+    options = {"format": "PNG", "compress_level": 1, "compress_type": 3}  # as `render_clip` does
+    Image.fromarray(picture).save(folder / f"{row['clip_id']}.png", **options)
+
+
+def render_as_usual(row: dict, folder: Path):
+    """One window, as many mel bands and columns as ours, drawn by matplotlib."""
+    from matplotlib import pyplot as plt
+
+    samples, rate = librosa.load(row["path"], sr=SETTINGS.sample_rate)
+    options = {"n_fft": SETTINGS.n_fft, "hop_length": SETTINGS.hop_length}
+    mel = librosa.feature.melspectrogram(y=samples, sr=rate, n_mels=SETTINGS.n_mels, **options)
+    figure = plt.figure(figsize=(6, 4), dpi=72)
+    librosa.display.specshow(librosa.power_to_db(mel, ref=np.max), sr=rate, y_axis="mel")
+    figure.savefig(folder / f"{row['clip_id']}.png")
+    plt.close(figure)
+
+
+def render_floor(row: dict, folder: Path):
+    """What cannot be left out: decoding, the transforms, writing a picture of so many bytes."""
+    samples = read_audio(row["path"], SETTINGS.sample_rate)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, max(SETTINGS.win_lengths))
+    frames = frames[:: SETTINGS.hop_length][: SETTINGS.width]
+    for _ in SETTINGS.win_lengths:
+        for part in np.array_split(frames, 1 + len(frames) // 48):
+            scipy.fft.rfft(part, n=SETTINGS.n_fft)
+    Image.open(row["picture"]).save(folder / f"{row['clip_id']}.png", compress_level=1)
+
+
+def rendering(clips: pd.DataFrame, folder: Path):
+    rows = clips.to_dict("records")
+    few = rows[:: max(1, len(rows) // 40)][:40]
+
+    def usual():
+        for row in few:
+            render_as_usual(row, folder)
+
+    def ours():
+        for row in few:
+            render_one(row, folder)
+
+    yield (
+        "render one clip to its PNG, one core",
+        "librosa.load, melspectrogram, specshow, savefig at 432 x 288",
+        ">= 6 times as fast",
+        "three windows instead of one, then writing the PNG",
+        on_one_core(times_as_fast, ours, usual),
+    )
+    render(clips, folder / "pictures")
+    for row in rows:
+        row["picture"] = folder / "pictures" / row["emotion"] / f"{row['clip_id']}.png"
+
+    def all_cores(function):
+        return Parallel(n_jobs=-1)(delayed(function)(row, folder) for row in rows)
+
+    yield (
+        "render many clips, all cores",
+        "decoding, transforms and writing alone",
+        "<= 1.5 times as long",
+        "mel bands, decibels, the high-pass",
+        times_as_long(lambda: all_cores(render_one), lambda: all_cores(render_floor), repeats=3),
+    )
+
+
+# ---- training
+
+
+def training(clips: pd.DataFrame, folder: Path):
+    files = picture_files(folder / "pictures", SETTINGS)
+    valid = {file.stem for file in files[::10]}
+    recipe = replace(RECIPE, tess=False)
+    learn = make_learner(
+        picture_loaders(folder / "pictures", SETTINGS, recipe, valid), recipe, 1, False
+    )
+    options = {"item_tfms": fastai.Resize(144), "batch_tfms": fastai.aug_transforms(), "bs": 64}
+    loaders = fastai.ImageDataLoaders.from_folder(
+        folder / "pictures", valid_pct=0.1, seed=1, **options
+    )
+    article = fastai.vision_learner(loaders, fastai.resnet34, pretrained=False)
+    article.unfreeze()
+    ours_n, article_n = (len(loader.train) * loader.train.bs for loader in (learn.dls, loaders))
+
+    def epoch(learner):
+        with learner.no_bar(), learner.no_logging():
+            learner.fit(1, 1e-4)
+
+    seconds = in_turns(lambda: epoch(learn), lambda: epoch(article), repeats=3)
+    half = models.has_bfloat16() or torch.cuda.is_available()
+    yield (
+        "one training epoch at 144 x 216, per picture",
+        "from_folder(Resize(144)), vision_learner, all layers, float32",
+        f">= {5 if half else 1.5} times as fast",
+        "arithmetic of the network",
+        [(beside / article_n) / (ours / ours_n) for ours, beside in seconds],
+    )
+    batch = torch.rand(recipe.batch_size, 3, recipe.height, recipe.width)
+    with FlopCounterMode(display=False) as counter:
+        learn.model(batch.to(learn.dls.device)).sum().backward()
+    per_picture = counter.get_total_flops() / len(batch)
+    size, kind = 4096, torch.bfloat16 if models.has_bfloat16() else torch.float32
+    matrix = torch.rand(size, size, dtype=kind, device=learn.dls.device)
+    product = min(timed(lambda: matrix @ matrix) for _ in range(5))
+    peak = 2 * size**3 / product
+    yield (
+        "arithmetic of that epoch",
+        f"a product of {size} x {size} matrices in {str(kind)[6:]}",
+        ">= 0.6 of it",
+        "what is no matrix product: batch norm, the optimiser, augmentation",
+        [per_picture * ours_n / ours / peak for ours, _ in seconds],
+    )
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+import psutil
+from emotion_helpers.models import RECIPES
+from emotion_helpers.pictures import SpectrogramSettings, picture_files
+from emotion_helpers.training import picture_loaders
+folder, n, before = Path(sys.argv[1]), int(sys.argv[2]), psutil.Process().memory_info().rss
+stems = [file.stem for file in picture_files(folder)][:n]
+loaders = picture_loaders(folder, SpectrogramSettings(), RECIPES["144"], {stems[0]}, {*stems})
+for epoch in range(2):
+    for batch in loaders.train: pass
+print(psutil.Process().memory_info().rss - before)
+"""
+
+
+def memory(folder: Path):
+    """How much training holds per picture: what many take more than few, after two epochs."""
+    pictures, n = folder / "pictures", len(picture_files(folder / "pictures"))
+    few, ratios = n // 4, []
+    for _ in range(3):
+        sizes = (
+            int(
+                subprocess.check_output(
+                    [sys.executable, "-W", "ignore", "-c", MEMORY, pictures, str(size)]
+                )
+            )
+            for size in (few, n)
+        )
+        ratios.append(-np.subtract(*sizes) / (n - few) / (RECIPE.height * RECIPE.width * 3))
+    yield (
+        "memory of training, per picture",
+        "the picture as an 8-bit array of 144 x 216",
+        "<= 1.5 times as much",
+        "Pillow keeps four bytes for a pixel's three",
+        ratios,
+    )
+
+
+# ---- answers
+
+
+def answers(clips: pd.DataFrame, model: Path):
+    network, path = load_model(model), clips.path.iloc[0]
+    picture = torch.rand(1, 3, RECIPE.height, RECIPE.width)
+
+    def forward():
+        with torch.inference_mode():
+            predict_proba(network.model, picture, RECIPE)
+
+    yield (
+        "from a 3 s clip to its answer, warm",
+        "one plain forward pass of the same network",
+        "<= 3 times as long",
+        "the network asked about five pictures, then rendering the first",
+        times_as_long(lambda: predict(path, network), forward, repeats=15),
+    )
+    paths, threads = [*clips.path[:100]], torch.get_num_threads()
+
+    def one_after_the_other():
+        for path in paths:
+            predict(path, network)
+
+    def all_cores():
+        list(map_in_threads(lambda path: predict(path, network), paths, disable=True))
+
+    shares = []
+    for _ in range(3):
+        torch.set_num_threads(1)
+        serial = on_one_core(timed, one_after_the_other)
+        torch.set_num_threads(threads)
+        shares.append(serial / CORES / timed(all_cores))
+    yield (
+        "a folder of 100 recordings, all cores",
+        "one after the other on one core, over the number of cores",
+        ">= 0.9 of it",
+        "Python between the calls, which is done by one thread at a time",
+        shares,
+    )
+
+
+def cpu_seconds(*arguments) -> float:
+    """Seconds of CPU time that a new Python takes for something."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *map(str, arguments)], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def commands(clips: pd.DataFrame, model: Path):
+    question = ("-m", "emotion_helpers", "predict", clips.path.iloc[0], "--model", model)
+    torch_alone = ("-c", "import torch, torchvision")
+    pairs = [(cpu_seconds(*question), cpu_seconds(*torch_alone)) for _ in range(6)][1:]
+    yield (
+        "`predict clip.wav`, cold, CPU time",
+        "importing torch and torchvision alone",
+        "<= 1.5 times as long",
+        "importing librosa, scipy and pandas",
+        [ours / beside for ours, beside in pairs],
+    )
+    helps = [timed(lambda: cpu_seconds("-m", "emotion_helpers", "--help")) for _ in range(6)][1:]
+    yield "`python -m emotion_helpers --help`", "a second", "<= 0.3 s", "starting Python", helps
+
+
+def benchmark(corpus: str) -> pd.DataFrame:
+    """All rows, as a table, and in benchmarks.csv."""
+    clips, _ = find_clips(get_corpora(corpus))
+    clips = clips.groupby(["corpus", "emotion"]).head(30).reset_index(drop=True)
+    machine = f"{models.describe_device()}, {CORES} cores"
+    rows = []
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        torch.manual_seed(1)
+        model = save_model(folder / "model", build_network(RECIPE.kernel_scale), SETTINGS, RECIPE)
+        for group in (
+            rendering(clips, folder),
+            training(clips, folder),
+            memory(folder),
+            answers(clips, model),
+            commands(clips, model),
+        ):
+            for what, beside, aim, limit, ratios in group:
+                numbers = {f"ratio_{f.__name__}": f(ratios) for f in (np.median, np.min, np.max)}
+                row = {
+                    "what": what,
+                    "beside": beside,
+                    **numbers,
+                    "aim": aim,
+                    "machine": machine,
+                    "limit": limit,
+                }
+                rows.append(row)
+                print(f"{what}: {row['ratio_median']:.2f} ({aim}), {beside}", flush=True)
+    return pd.DataFrame(rows).round(3)
+
+
+if __name__ == "__main__":
+    corpus = sys.argv[1] if len(sys.argv) > 1 else "demo"
+    table = benchmark(corpus)
+    file = results_folder(corpus) / "benchmarks.csv"
+    write_text(file, table.drop(columns="limit").to_csv(index=False))
+    print(f"{table.machine[0]}, the {corpus} voices; in {file}:")
+    print(table.drop(columns=["beside", "machine"]).to_string(index=False))
