@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
@@ -36,8 +37,8 @@ def remove_leftovers(folder: Path, pattern: str, seconds: float = 60) -> None:
 def own_folder(parent: Path) -> Iterator[Path]:
     """Give a new folder in `parent` that nobody else writes to; what stays in it is deleted."""
     parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(parent, "unfinished-*", 86_400)
-    options = {"prefix": "unfinished-", "ignore_cleanup_errors": True}
+    remove_leftovers(parent, ".emotion-helpers-????????", 86_400)
+    options = {"prefix": ".emotion-helpers-", "ignore_cleanup_errors": True}
     with TemporaryDirectory(dir=parent, **options) as folder:
         yield Path(folder)
 
@@ -50,13 +51,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.exists():  # not for each of a million new pictures: `tidy` looks after those
-        remove_leftovers(path.parent, f"{path.name}.????????.part")
+        remove_leftovers(path.parent, f"{escape(path.name)}.????????.part")
     partial = path.with_name(f"{path.name}.{token_hex(4)}.part")
     try:
         yield partial
         os.replace(partial, path)
     except OSError as error:  # a full disk names no file
-        error.filename = error.filename or (error.errno and str(path))
+        if error.errno and not error.filename:
+            error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)

@@ -45,9 +45,9 @@ def results_folder(corpus: str) -> Path:
     """Where a run's tables go: those of the real corpora are part of the project."""
     folder = (ROOT / "notebooks" if corpus == "real" else models_folder(corpus)) / "results"
     folder.mkdir(parents=True, exist_ok=True)
-    for table in Path(__file__).with_name("results").glob("*.csv*"):  # without a clone around it
-        if corpus == "real" and not (folder / table.name).exists():
-            shutil.copy(table, folder)
+    shipped = Path(__file__).with_name("results")  # with the package, where there is no clone
+    if corpus == "real" and shipped.is_dir() and not any(folder.iterdir()):
+        shutil.copytree(shipped, folder, dirs_exist_ok=True)
     return folder
 
 

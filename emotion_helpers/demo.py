@@ -85,13 +85,12 @@ def make_demo(folder: str | Path, seed: int = 0) -> Path:
         raise EmotionHelpersError(f"{folder} holds no demo of seed {seed} but files: move it away")
     try:
         with own_folder(folder.parent) as own:
-            clips = (delayed(write_demo_clip)(own / "demo", name, seed) for name in demo_names())
-            Parallel(n_jobs=-1)(clips)
-            text = "Synthetic voices, made by emotion_helpers: nobody speaks.\n"
-            write_text(own / "demo" / mark, text)
+            new = own / "demo"
+            Parallel(n_jobs=-1)(delayed(write_demo_clip)(new, name, seed) for name in demo_names())
+            write_text(new / mark, "Synthetic voices, made by emotion_helpers: nobody speaks.\n")
             if not (folder / mark).exists():  # nobody else was quicker
                 shutil.rmtree(folder, ignore_errors=True)
-                (own / "demo").rename(folder)
+                new.rename(folder)
         return folder
     except OSError as error:
-        raise EmotionHelpersError(f"{folder} cannot be written ({error}): make room") from error
+        raise EmotionHelpersError(f"{folder} cannot be written: {error}") from error

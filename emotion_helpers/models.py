@@ -189,9 +189,9 @@ class Network:
 
 
 def checksum(config: str, weights: dict[str, Tensor]) -> str:
-    """A number for all that a model file holds: another one where any bit of it has flipped."""
-    parts = (config.encode(), *(weights[name].numpy() for name in sorted(weights)))
-    return str(reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0))
+    """A number for weights and settings: another one where any bit of them has flipped."""
+    parts = (weights[name].flatten().view(torch.uint8).numpy() for name in sorted(weights))
+    return str(reduce(lambda crc, part: zlib.crc32(part, crc), parts, zlib.crc32(config.encode())))
 
 
 def save_model(folder: str | Path, model: nn.Module, settings, recipe: Recipe, **info) -> Path:

@@ -135,6 +135,8 @@ def resize(picture: str | Path | np.ndarray, height: int, width: int) -> Image.I
         image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else Image.open(picture)
         return image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+        if getattr(error, "errno", None):  # not the picture's fault: it is not there, or closed
+            raise
         problem = f"{picture} is damaged ({error}): delete it, then run chapter 03 again"
         raise EmotionHelpersError(problem) from error
 

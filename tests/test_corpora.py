@@ -324,7 +324,7 @@ def test_two_programs_may_download_at_once(project, monkeypatch):
 
 def test_what_a_killed_download_left_goes_a_day_later(project):
     downloads = project / "data/downloads"
-    for name in ("unfinished-old", "unfinished-new"):
+    for name in (".emotion-helpers-xxxx_old", ".emotion-helpers-xxxx_new"):
         (downloads / name / "RAVDESS").mkdir(parents=True)
     for name in ("tmpold12345", "tmpnew12345"):  # half a zip
         (downloads / name).write_bytes(RAVDESS_ZIP[:100])
@@ -332,7 +332,7 @@ def test_what_a_killed_download_left_goes_a_day_later(project):
         os.utime(path, (0, 0))
     get_corpora("real")
     left = {path.name for path in downloads.iterdir()}  # somebody may be at the new ones
-    assert left == {Path(ZENODO).name, "unfinished-new", "tmpnew12345"}
+    assert left == {Path(ZENODO).name, ".emotion-helpers-xxxx_new", "tmpnew12345"}
 
 
 def test_zips_that_the_reader_put_in_downloads_need_no_network(project, web):
