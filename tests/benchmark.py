@@ -2,7 +2,7 @@
 
 Prints a table and writes notebooks/results/benchmarks.csv (of the demo voices:
 models/demo/results). A ratio is of two times that were taken one after the other, so that what
-else the machine does slows both. Takes some minutes; nothing else should run meanwhile.
+else the machine does slows both. Takes some minutes, on Linux or macOS, and wants to be alone.
 """
 
 import os
@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +23,7 @@ import torch
 from fastai.vision import all as fastai
 from joblib import Parallel, delayed
 from PIL import Image
+from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
 from emotion_helpers import models, write_text
@@ -37,7 +38,7 @@ from emotion_helpers.training import picture_loaders
 
 matplotlib.use("agg")
 SETTINGS, RECIPE = SpectrogramSettings(), RECIPES["144"]
-CORES = os.cpu_count()
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def timed(function) -> float:
@@ -61,16 +62,15 @@ def times_as_long(*calls, **options):
     return [ours / beside for ours, beside in in_turns(*calls, **options)]
 
 
-def on_one_core(function, *arguments):
-    """What a function gives while this process has one core (where the system lets one choose)."""
-    if not hasattr(os, "sched_setaffinity"):
-        return function(*arguments)
-    cores = os.sched_getaffinity(0)
+def on_one_core(function, *arguments, **options):
+    """What a function gives while each library in this process has one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        os.sched_setaffinity(0, {min(cores)})
-        return function(*arguments)
+        with threadpool_limits(1):
+            return function(*arguments, **options)
     finally:
-        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
 
 
 # ---- rendering
@@ -103,7 +103,8 @@ def render_floor(row: dict, folder: Path):
     for _ in SETTINGS.win_lengths:
         for part in np.array_split(frames, 1 + len(frames) // 48):
             scipy.fft.rfft(part, n=SETTINGS.n_fft)
-    Image.open(row["picture"]).save(folder / f"{row['clip_id']}.png", compress_level=1)
+    options = {"format": "PNG", "compress_level": 1, "compress_type": 3}
+    Image.fromarray(np.load(row["array"])).save(folder / f"{row['clip_id']}.png", **options)
 
 
 def rendering(clips: pd.DataFrame, folder: Path):
@@ -127,17 +128,20 @@ def rendering(clips: pd.DataFrame, folder: Path):
     )
     render(clips, folder / "pictures")
     for row in rows:
-        row["picture"] = folder / "pictures" / row["emotion"] / f"{row['clip_id']}.png"
+        picture = folder / "pictures" / row["emotion"] / f"{row['clip_id']}.png"
+        row["array"] = folder / f"{row['clip_id']}.npy"
+        np.save(row["array"], np.asarray(Image.open(picture)))
+    number = count()
 
-    def all_cores(function):
-        return Parallel(n_jobs=-1)(delayed(function)(row, folder) for row in rows)
+    def floor():
+        Parallel(n_jobs=-1, batch_size=16)(delayed(render_floor)(row, folder) for row in rows)
 
     yield (
         "render many clips, all cores",
         "decoding, transforms and writing alone",
         "<= 1.5 times as long",
         "mel bands, decibels, the high-pass",
-        times_as_long(lambda: all_cores(render_one), lambda: all_cores(render_floor), repeats=3),
+        times_as_long(lambda: render(clips, folder / f"{next(number)}"), floor, repeats=3),
     )
 
 
@@ -147,9 +151,8 @@ def rendering(clips: pd.DataFrame, folder: Path):
 def training(clips: pd.DataFrame, folder: Path):
     files = picture_files(folder / "pictures", SETTINGS)
     valid = {file.stem for file in files[::10]}
-    recipe = replace(RECIPE, tess=False)
     learn = make_learner(
-        picture_loaders(folder / "pictures", SETTINGS, recipe, valid), recipe, 1, False
+        picture_loaders(folder / "pictures", SETTINGS, RECIPE, valid), RECIPE, 1, False
     )
     options = {"item_tfms": fastai.Resize(144), "batch_tfms": fastai.aug_transforms(), "bs": 64}
     loaders = fastai.ImageDataLoaders.from_folder(
@@ -167,19 +170,24 @@ def training(clips: pd.DataFrame, folder: Path):
     half = models.has_bfloat16() or torch.cuda.is_available()
     yield (
         "one training epoch at 144 x 216, per picture",
-        "from_folder(Resize(144)), vision_learner, all layers, float32",
+        "from_folder(Resize(144)), vision_learner, all layers, float32; the first epochs left out",
         f">= {5 if half else 1.5} times as fast",
         "arithmetic of the network",
         [(beside / article_n) / (ours / ours_n) for ours, beside in seconds],
     )
-    batch = torch.rand(recipe.batch_size, 3, recipe.height, recipe.width)
+    batch = torch.rand(RECIPE.batch_size, 3, RECIPE.height, RECIPE.width)
     with FlopCounterMode(display=False) as counter:
         learn.model(batch.to(learn.dls.device)).sum().backward()
     per_picture = counter.get_total_flops() / len(batch)
     size, kind = 4096, torch.bfloat16 if models.has_bfloat16() else torch.float32
-    matrix = torch.rand(size, size, dtype=kind, device=learn.dls.device)
-    product = min(timed(lambda: matrix @ matrix) for _ in range(5))
-    peak = 2 * size**3 / product
+    kind = torch.float16 if torch.cuda.is_available() else kind
+    matrix = torch.rand(size, size, device=learn.dls.device).to(kind)
+
+    def product():
+        return (matrix @ matrix)[0, 0].item()  # which waits for a GPU
+
+    seconds_of_product = min(timed(product) for _ in range(5))
+    peak = 2 * size**3 / seconds_of_product
     yield (
         "arithmetic of that epoch",
         f"a product of {size} x {size} matrices in {str(kind)[6:]}",
@@ -199,14 +207,13 @@ from emotion_helpers.training import picture_loaders
 folder, n, before = Path(sys.argv[1]), int(sys.argv[2]), psutil.Process().memory_info().rss
 stems = [file.stem for file in picture_files(folder)][:n]
 loaders = picture_loaders(folder, SpectrogramSettings(), RECIPES["144"], {stems[0]}, {*stems})
-for epoch in range(2):
-    for batch in loaders.train: pass
+for i in range(len(loaders.train_ds)): loaders.train_ds[i]
 print(psutil.Process().memory_info().rss - before)
 """
 
 
 def memory(folder: Path):
-    """How much training holds per picture: what many take more than few, after two epochs."""
+    """How much training holds per picture: what many take more than few, all of them seen."""
     pictures, n = folder / "pictures", len(picture_files(folder / "pictures"))
     few, ratios = n // 4, []
     for _ in range(3):
@@ -246,7 +253,7 @@ def answers(clips: pd.DataFrame, model: Path):
         "the network asked about five pictures, then rendering the first",
         times_as_long(lambda: predict(path, network), forward, repeats=15),
     )
-    paths, threads = [*clips.path[:100]], torch.get_num_threads()
+    paths = [*clips.path[:100]]
 
     def one_after_the_other():
         for path in paths:
@@ -257,9 +264,7 @@ def answers(clips: pd.DataFrame, model: Path):
 
     shares = []
     for _ in range(3):
-        torch.set_num_threads(1)
         serial = on_one_core(timed, one_after_the_other)
-        torch.set_num_threads(threads)
         shares.append(serial / CORES / timed(all_cores))
     yield (
         "a folder of 100 recordings, all cores",
