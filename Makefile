@@ -26,7 +26,9 @@ outdated:
 	@.outdated/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
 	@.outdated/bin/python -m pytest
 
+# JupyterLab shows no SVG, which the charts are, of a notebook that is not trusted.
 lab: .venv/ready
+	@$(BIN)/jupyter trust notebooks/*.ipynb > /dev/null
 	@$(BIN)/jupyter lab notebooks
 
 app: .venv/ready
