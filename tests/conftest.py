@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+collect_ignore_glob = ["benchmark.py", "fuzz_*.py", "study_*.py"]  # run by hand
+
 
 @pytest.fixture(autouse=True)
 def this_machine_only(monkeypatch):

@@ -17,8 +17,8 @@ def test_what_a_process_holds_does_not_grow(tmp_path, name, times):
 def test_the_study_notices_what_grows():
     kept = []
     with pytest.raises(AssertionError):
-        check(*repeat(lambda: kept.append(bytearray(b"x") * 5_000_000), 20))
+        check(*repeat(lambda: kept.append(bytearray(b"x") * 40_000_000), 10))
     with pytest.raises(AssertionError):
         check(*repeat(lambda: kept.append(open(os.devnull)), 20))  # noqa: SIM115
-    for file in kept[20:]:
+    for file in kept[10:]:
         file.close()
