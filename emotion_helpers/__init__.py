@@ -38,8 +38,7 @@ def own_folder(parent: Path) -> Iterator[Path]:
     """Give a new folder in `parent` that nobody else writes to; what stays in it is deleted."""
     parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(parent, ".emotion-helpers-????????", 86_400)
-    options = {"prefix": ".emotion-helpers-", "ignore_cleanup_errors": True}
-    with TemporaryDirectory(dir=parent, **options) as folder:
+    with TemporaryDirectory("", ".emotion-helpers-", parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 

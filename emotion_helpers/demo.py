@@ -93,4 +93,4 @@ def make_demo(folder: str | Path, seed: int = 0) -> Path:
                 new.rename(folder)
         return folder
     except OSError as error:
-        raise EmotionHelpersError(f"{folder} cannot be written: {error}") from error
+        raise EmotionHelpersError(f"{folder} cannot be written ({error}): make room") from error

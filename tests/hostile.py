@@ -1,6 +1,5 @@
 """What any sound file has to end in, for tests and fuzz_audio.py: a picture or our error."""
 
-import resource
 import time
 import warnings
 from dataclasses import replace
@@ -48,8 +47,3 @@ def check_file(path, network=None):
     allowed = SECONDS + PER_SECOND * sound + PER_MEGABYTE * path.stat().st_size / 1e6
     assert time.process_time() - started < allowed
     return outcome
-
-
-def memory():
-    """The most that this process has held so far [bytes]."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

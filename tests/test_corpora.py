@@ -644,7 +644,8 @@ def test_the_folders_of_a_project(project):
 
 
 def test_an_installed_package_works_where_it_is_called_and_brings_its_tables(tmp_path):
-    """As on Colab: `pip install .`, then a notebook in an empty folder."""
+    """As on Colab: `pip install .`, then a notebook in an empty folder; a clone is its own."""
+    assert Path(corpora.__file__).parent.parent == corpora.ROOT
     for name in ("emotion_helpers", "notebooks/results"):
         shutil.copytree(corpora.ROOT / name, tmp_path / "clone" / name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):

@@ -32,8 +32,6 @@ from ..training import Augment, FewerTess, checkpoints, fastai, make_loaders, sp
 from .cross_validation import seeds_of, update_table
 from .learners import make_learner
 
-GREY = SpectrogramSettings(win_lengths=(1024, 1024, 1024))
-
 
 @dataclass(frozen=True)
 class Step:
@@ -52,11 +50,11 @@ class Step:
 
 def staircase() -> dict[str, Step]:
     """The steps by name; each keeps the changes of those before it."""
-    step = Step("the article's recipe")
+    step, grey = Step("the article's recipe"), SpectrogramSettings(win_lengths=(1024, 1024, 1024))
     steps, eighth = {"article": step}, {"epochs": (0, 24), "all_of_tess": False}
     layers = {"head": False, "epochs": (0, 6), "lr": ((1e-3, 4e-3),) * 2}
     for name, change, fields in (
-        ("pictures", "no margins, one time scale", {"pictures": GREY}),
+        ("pictures", "no margins, one time scale", {"pictures": grey}),
         ("colours", "three windows for three colours", {"pictures": SpectrogramSettings()}),
         ("whole", "the whole picture, not a crop", {"crop": False}),
         ("augmentation", "augmentation that fits sound", {"photographs": False}),
@@ -121,16 +119,17 @@ def step_learner(step: Step, loaders, seed: int, pretrained: bool) -> fastai.Lea
 def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> Iterator[list[dict]]:
     """Train a step's network at 144 pixels, the article's then at 288, and so once more on a split
     drawn again, as without a seed: most of it was learnt at 144. Gives the rows after each."""
-    step, rows, spent, start, learn = staircase()[name], [], [], {}, None
+    step, rows, minutes, start = staircase()[name], [], {}, {}
     folder = prepare(step, clips, corpus)
     weights = models.imagenet_weights() if corpus == "real" else "random"
     stages = [(144, 42, ""), (288, 42, ", at 288"), (288, 43, ", at 288, the split drawn again")]
     for px, split, stage in stages if name == "article" else stages[:1]:
         loaders = step_loaders(step, folder, random_split(clips, seed=split), px)
-        learn = learn or step_learner(step, loaders, seed, corpus == "real")
-        learn.dls = loaders
-        learn.model.load_state_dict(start or learn.model.state_dict())
-        spent.append(0.0)
+        if px == 144:
+            learn = step_learner(step, loaders, seed, corpus == "real")
+        else:
+            learn.model.load_state_dict(start)
+        learn.dls, minutes[px] = loaders, 0.0
         for phase, (count, lr) in enumerate(zip(step.epochs, step.lr, strict=True)):
             (learn.unfreeze if phase else learn.freeze)()
             config = {"name": f"{name}-{px}-{split}", "phase": phase, "weights": weights}
@@ -138,11 +137,11 @@ def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> Iterat
             if count:
                 with checkpoints(learn, models_folder(corpus) / "staircase", config, seed) as done:
                     learn.fit_one_cycle(count, slice(*lr))
-                spent[-1] += sum(epoch["seconds"] for epoch in done) / 60
-        row = {"step": name, "change": step.change + stage, "picture_px": px}
-        row |= {"epochs": px // 144 * sum(step.epochs), "seed": seed}
-        row["minutes"] = round(spent[-1] + (spent[0] if start else 0), 1)
+                minutes[px] += sum(epoch["seconds"] for epoch in done) / 60
         start = start or deepcopy(learn.model.state_dict())
+        row = {"step": name, "change": step.change + stage, "picture_px": px}
+        row |= {"epochs": len(minutes) * sum(step.epochs), "seed": seed}
+        row["minutes"] = round(sum(minutes.values()), 1)
         for part, result in scores(predict_clips(learn, clips)).round(2).iterrows():
             rows.append(row | {"corpus": part} | result.drop("clips").to_dict())
         yield rows
@@ -160,9 +159,8 @@ def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1)
     for seed, name in todo:
         for done in train_step(name, clips, corpus, seed):
             rows = update_table(file, pd.DataFrame(done), ["seed", "picture_px"], ["step", "seed"])
-            rows = pd.concat(
-                [rows[rows.step == s] for s in dict.fromkeys([*staircase(), *rows.step])]
-            )
+            order = dict.fromkeys([*staircase(), *rows.step])
+            rows = pd.concat([rows[rows.step == one] for one in order])
             write_text(file, rows.to_csv(index=False))
             print(rows[rows.step == name].to_string(index=False), flush=True)
         gc.collect()  # the learner refers to itself
