@@ -7,7 +7,7 @@
 PYTHON ?= python3
 CORPUS ?= demo
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: tutorial test benchmark outdated lab app
 
@@ -23,7 +23,7 @@ benchmark: .venv/ready
 # Not what requirements.txt says: what somebody gets who installs the package next to nothing else.
 outdated:
 	@$(PYTHON) -m venv --clear .outdated
-	@.outdated/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@.outdated/bin/$(PIP) -e ".[test]"
 	@.outdated/bin/python -m pytest
 
 # JupyterLab shows no SVG, which the charts are, of a notebook that is not trusted.
@@ -40,6 +40,6 @@ app: .venv/ready
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] in ((3, 11), (3, 12)) else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	@echo "Installing into .venv: 6.5 GB, a few minutes"
 	@$(PYTHON) -m venv .venv
-	@$(PIP) -r requirements.txt
-	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(BIN)/$(PIP) -r requirements.txt
+	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@

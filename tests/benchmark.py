@@ -33,7 +33,7 @@ from emotion_helpers.beyond.prediction import map_in_threads, predict
 from emotion_helpers.clips import find_clips
 from emotion_helpers.corpora import get_corpora, results_folder
 from emotion_helpers.models import RECIPES, build_network, load_model, predict_proba, save_model
-from emotion_helpers.pictures import SpectrogramSettings, mel_picture, picture_files, render
+from emotion_helpers.pictures import SpectrogramSettings, picture_files, render
 from emotion_helpers.training import picture_loaders
 
 matplotlib.use("agg")
@@ -76,12 +76,6 @@ def on_one_core(function, *arguments, **options):
 # ---- rendering
 
 
-def render_one(row: dict, folder: Path):
-    picture = mel_picture(read_audio(row["path"], SETTINGS.sample_rate), SETTINGS)
-    options = {"format": "PNG", "compress_level": 1, "compress_type": 3}  # as `render_clip` does
-    Image.fromarray(picture).save(folder / f"{row['clip_id']}.png", **options)
-
-
 def render_as_usual(row: dict, folder: Path):
     """One window, as many mel bands and columns as ours, drawn by matplotlib."""
     from matplotlib import pyplot as plt
@@ -103,21 +97,20 @@ def render_floor(row: dict, folder: Path):
     for _ in SETTINGS.win_lengths:
         for part in np.array_split(frames, 1 + len(frames) // 48):
             scipy.fft.rfft(part, n=SETTINGS.n_fft)
-    options = {"format": "PNG", "compress_level": 1, "compress_type": 3}
+    options = {"compress_level": 1, "compress_type": 3}  # as `render_clip` does
     Image.fromarray(np.load(row["array"])).save(folder / f"{row['clip_id']}.png", **options)
 
 
 def rendering(clips: pd.DataFrame, folder: Path):
-    rows = clips.to_dict("records")
-    few = rows[:: max(1, len(rows) // 40)][:40]
+    rows, number = clips.to_dict("records"), count()
+    few = clips[:: max(1, len(clips) // 40)][:40]
 
     def usual():
-        for row in few:
+        for row in few.to_dict("records"):
             render_as_usual(row, folder)
 
     def ours():
-        for row in few:
-            render_one(row, folder)
+        render(few, folder / f"{next(number)}", n_jobs=1)
 
     yield (
         "render one clip to its PNG, one core",
@@ -131,7 +124,6 @@ def rendering(clips: pd.DataFrame, folder: Path):
         picture = folder / "pictures" / row["emotion"] / f"{row['clip_id']}.png"
         row["array"] = folder / f"{row['clip_id']}.npy"
         np.save(row["array"], np.asarray(Image.open(picture)))
-    number = count()
 
     def floor():
         Parallel(n_jobs=-1, batch_size=16)(delayed(render_floor)(row, folder) for row in rows)
@@ -217,14 +209,8 @@ def memory(folder: Path):
     pictures, n = folder / "pictures", len(picture_files(folder / "pictures"))
     few, ratios = n // 4, []
     for _ in range(3):
-        sizes = (
-            int(
-                subprocess.check_output(
-                    [sys.executable, "-W", "ignore", "-c", MEMORY, pictures, str(size)]
-                )
-            )
-            for size in (few, n)
-        )
+        command = [sys.executable, "-W", "ignore", "-c", MEMORY, pictures]
+        sizes = (int(subprocess.check_output([*command, str(size)])) for size in (few, n))
         ratios.append(-np.subtract(*sizes) / (n - few) / (RECIPE.height * RECIPE.width * 3))
     yield (
         "memory of training, per picture",
