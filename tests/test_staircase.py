@@ -26,6 +26,18 @@ def test_the_articles_pictures_are_matplotlibs_default_figure_of_its_time(demo_c
     assert not (picture[40:245, 60:385] == 255).all(axis=2).any()
 
 
+def test_the_articles_pictures_of_other_clips_are_in_another_folder(
+    demo_clips, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(corpora, "ROOT", tmp_path)
+    step, changed = staircase()["article"], demo_clips[:2].assign(md5="another")
+    folders = [
+        rooms.prepare(step, clips, "demo") for clips in (demo_clips[:2], demo_clips[:2], changed)
+    ]
+    assert folders[0] == folders[1] != folders[2]
+    assert len([*folders[2].glob("*/*.png")]) == 2
+
+
 def test_each_step_keeps_what_the_steps_before_it_changed():
     steps = list(staircase().values())
     assert steps[0] == Step("the article's recipe")

@@ -19,7 +19,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from matplotlib.figure import Figure
 
-from .. import EmotionHelpersError, atomic_write, models, write_text
+from .. import EmotionHelpersError, atomic_write, config_hash, models, write_text
 from ..audio import read_audio
 from ..augmentation import shift_and_stretch, spec_augment
 from ..clips import find_clips
@@ -89,7 +89,7 @@ def prepare(step: Step, clips: pd.DataFrame, corpus: str) -> Path:
         folder = pictures_folder(corpus, step.pictures.name)
         render(clips, folder, step.pictures)
     else:
-        folder = pictures_folder(corpus, "as-the-article")
+        folder = pictures_folder(corpus, f"as-the-article-{config_hash([*clips.md5])}")
         rows = clips.to_dict("records")
         Parallel(n_jobs=-1)(delayed(draw_as_the_article)(row, folder) for row in rows)
     return folder
