@@ -34,6 +34,7 @@ REASONS = {  # the beginning of each reason, and what the table calls it
     "no sound in it": "clicks",
     "its tones stand still": "tones stand still",
     "its loudness hardly moves": "loudness hardly moves",
+    "no tone stands out": "no tone stands out",
     "clipped": "clipped",
     "not sure": "not sure",
 }

@@ -227,7 +227,6 @@ def train_final(corpus="real", data: str | None = None, **options) -> Path:
         rows = pd.read_csv(results / "runs.csv").query("split == 'emobox' and fold == seed == 1")
         spectrogram = rows.recipe.str.extract(" ([0-9a-f]{8})$")[0].fillna("")  # see `evaluate`
         same = (rows.config == json.dumps(run["config"])) & (spectrogram == first.settings.name)
-        rows = rows[same]
-        info["temperature"] = float([1.0, *rows.temperature][-1])
+        info["temperature"] = float([1.0, *rows[same].temperature][-1])
     model, folder = models.load_model(run["folder"]).model, models_folder(corpus) / "final"
     return models.save_model(folder, model, first.settings, first.recipe, **info)

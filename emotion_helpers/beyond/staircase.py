@@ -2,7 +2,7 @@
 
 "Detecting Emotions from Voice Clips" (May 2020) prints neither its epochs nor its rates. What is
 taken for them here is what fastai's course of that time has (its first lesson, on pets), and for
-its pictures what most notebooks of that time did: matplotlib's default figure, margins and all.
+its pictures what most notebooks of that time did: Jupyter's default figure, margins and all.
 """
 
 import gc
