@@ -37,7 +37,7 @@ app: .venv/ready
 # The lock first, then the package itself with nothing else (built with the lock's setuptools).
 # The mark is written last, so an interrupted installation is taken up again, and a finished one is not repeated.
 .venv/ready: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] in ((3, 11), (3, 12)) else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	@echo "Installing into .venv: 6.5 GB, a few minutes"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/$(PIP) -r requirements.txt

@@ -72,7 +72,7 @@ def split_windows(active: np.ndarray, settings: SpectrogramSettings) -> list[tup
 
 def speech_measures(picture: np.ndarray, top_db: float) -> tuple[float, float, float]:
     """Dynamic range [dB], stationarity (0 to 1), tonality [dB] of a `mel_picture`: how far columns
-    go from quiet to loud, how alike tones are a fifth of a second later, how far they stand out
+    go from quiet to loud, how alike tones are a fifth of a second later, how far rows stand out
     where it is loud. Noise hardly moves, tones of music stand still, drums and taps have none."""
     columns = np.flatnonzero(picture.any(axis=(0, 2)))
     voice = picture[::-1, columns[0] : columns[-1] + 1, 2]  # of the longest window
