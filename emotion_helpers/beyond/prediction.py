@@ -95,8 +95,7 @@ def why_inaudible(recording: Recording, samples: np.ndarray, active: np.ndarray)
         return "silence"
     if peak < QUIET:
         return f"too quiet (peak {20 * np.log10(peak):.0f} dB): record it louder"
-    milliseconds = 1000 * longest / recording.sample_rate
-    click = f"no sound in it is longer than {milliseconds:.0f} ms: clicks, not speech"
+    click = f"no sound in it exceeds {longest / recording.sample_rate:.2f} s: clicks, not speech"
     return click if longest <= CLICK < len(samples) else ""
 
 
