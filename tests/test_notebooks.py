@@ -40,7 +40,7 @@ def project(tmp_path_factory):
 
     The package takes the folder that it lies in, beside a folder of notebooks, for the project.
     """
-    folder = tmp_path_factory.mktemp("project")
+    folder = tmp_path_factory.mktemp("my own project, für später")
     caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "emotion_helpers", folder / "emotion_helpers", ignore=caches)
     shutil.copytree(TABLES, folder / "notebooks" / "results")
