@@ -456,6 +456,21 @@ def test_what_chapter_02_invites_to_try_works_as_written():
         plt.close("all")
 
 
+def test_the_lines_that_chapter_03_invites_to_change_are_there():
+    """Other settings at the top of 03, 04 and 06, and another name for the run of 06."""
+    from emotion_helpers.pictures import SpectrogramSettings
+
+    text = prose_of(CHAPTERS["03"]).split("## Try it")[1]
+    change = re.search(r"`settings = (SpectrogramSettings\(\w.*?\))`", text)[1]
+    settings = eval(change, {"SpectrogramSettings": SpectrogramSettings})
+    assert settings != SpectrogramSettings()
+    for number in ("03", "04", "06"):
+        assert "settings = SpectrogramSettings()" in "\n".join(code_of(number)).splitlines()
+    name = 'f"fold-{FOLD}"'
+    assert name in text
+    assert name in "\n".join(code_of("06"))
+
+
 def test_the_columns_that_chapter_05_invites_to_try_are_there():
     from emotion_helpers.clips import parse_name
 
