@@ -114,7 +114,8 @@ def main() -> None:
         if command in ("robustness", "adaptation"):
             print(result.to_string(index=False))
         if command == "train":
-            print(f"The network is in {result}; now: python -m emotion_helpers predict RECORDING")
+            ask = f"python -m emotion_helpers predict --model {result} RECORDING"
+            print(f"The network is in {result}; now: {ask}")
         sys.exit(1 if command == "predict" and result else 0)
     except (EmotionHelpersError, OSError) as error:
         sys.exit(str(error))

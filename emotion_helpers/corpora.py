@@ -147,11 +147,11 @@ def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPEC
         return make_demo(ROOT / "data" / "demo")
     if corpus != "real":
         raise CorpusError(f"CORPUS is {corpus!r}; it can be 'real' or 'demo'")
-    folder, data = ROOT / "data" / "real", Path(data).expanduser() if data else None
+    folder, data = ROOT / "data" / "real", Path(data).expanduser().absolute() if data else None
     missing = [key for key in parts if key not in count_clips(folder)]
     if data and count_clips(data):
         folder = data
-    elif data and missing:  # else an earlier notebook did it
+    elif data and (missing or not data.exists()):  # else an earlier notebook did it
         archives = [path for path in (data, *files_below(data)) if path.suffix.lower() == ".zip"]
         with new_corpora(folder) as unpacked:
             for archive in archives:

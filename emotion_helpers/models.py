@@ -22,7 +22,7 @@ from .clips import EMOTIONS
 from .corpora import models_folder
 from .pictures import SpectrogramSettings, resize
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
 N_TTA = 4  # augmented copies behind an answer about a recording; evaluation takes twice as many
 
 
@@ -58,6 +58,7 @@ class Recipe:
             shares = (self.shift, self.stretch, self.pitch, self.mask_size, self.corruption_p)
             possible = all(type(count) is int and 1 <= count <= 4096 for count in counts)
             possible &= all(0 <= share <= 1 for share in shares) and 0 <= self.mixup < 1e3
+            possible &= {self.tess, self.cut} <= {True, False}
             possible &= len(self.lr) == 2 and 0 < min(self.lr) <= max(self.lr) < 1e3
             possible &= len(self.kernel_scale) == 2 and max(self.kernel_scale) <= 8
             possible &= isinstance(self.start, Recipe if self.corruption_p else Recipe | None)
@@ -150,14 +151,12 @@ def to_tensor(picture: np.ndarray, recipe: Recipe) -> Tensor:
 
 def normalize(pictures: Tensor) -> Tensor:
     """Pictures, (n, 3, height, width), 0 to 1, as networks get them: by ImageNet's statistics."""
-    mean, std = (torch.tensor(x, device=pictures.device) for x in (IMAGENET_MEAN, IMAGENET_STD))
-    return (pictures - mean[:, None, None]) / std[:, None, None]
+    return (pictures - MEAN.to(pictures)) / STD.to(pictures)
 
 
 def denormalize(pictures: Tensor) -> Tensor:
     """What `normalize` was given, from 0 to 1."""
-    mean, std = (torch.tensor(x, device=pictures.device) for x in (IMAGENET_MEAN, IMAGENET_STD))
-    return (pictures * std[:, None, None] + mean[:, None, None]).clamp(0, 1)
+    return (pictures * STD.to(pictures) + MEAN.to(pictures)).clamp(0, 1)
 
 
 def predict_proba(model, pictures: Tensor, recipe: Recipe, n_tta=0, generator=None) -> Tensor:

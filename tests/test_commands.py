@@ -143,6 +143,16 @@ def test_a_folder_becomes_a_table_and_bad_files_are_told_at_the_end(folder, mode
     assert torch.get_num_threads() == threads and dict(mpl.rcParams) == style
 
 
+def test_the_answers_about_a_folder_do_not_keep_its_samples(folder, model, command, monkeypatch):
+    """A hundred hours of them would not fit into memory."""
+    kept = []
+    monkeypatch.setattr(prediction, "report", lambda answers, *_: kept.extend(answers))
+    command("predict", folder, "--model", model)
+    samples = [answer.recording.samples for answer in kept]
+    assert len(samples) == 3 and all(len(one) > RATE / 2 for one in samples)
+    assert all(one.strides == (0,) for one in samples)  # one number, however long
+
+
 def test_several_recordings_become_emotions_csv(folder, model, command):
     done = command("predict", folder / "one.wav", folder / "three.ogg", "--model", model)
     assert done.code == 0
@@ -436,7 +446,7 @@ def test_an_unknown_recipe_is_told_with_those_there_are(name, command):
 
 NONSENSE = {
     "--change": "height height=abc height=0 height=64.5 epochs=1e9 n_tta=-1 colour=1 shift=2 "
-    "shift=abc lr=5 lr=abc start=5 =5",
+    "shift=abc lr=5 lr=abc start=5 =5 cut=False tess=False",
     "--settings": "n_mels n_mels=abc n_mels=0 top_db=loud fmin=0 fmax=1e6 win_lengths=5 "
     "win_lengths=[1,2] hop_length=2.5 colour=1 fmin=NaN",
 }

@@ -620,6 +620,20 @@ def test_data_without_clips_is_an_error_that_names_it(project, web, tmp_path, ki
     assert web.asked == []
 
 
+@pytest.mark.parametrize("kind", ["missing", "missing.zip"])
+def test_data_that_is_not_there_is_an_error_also_if_the_corpora_are(project, tmp_path, kind):
+    get_corpora("real")
+    with pytest.raises(CorpusError, match=str(tmp_path / kind)):
+        get_corpora("real", tmp_path / kind)
+
+
+def test_data_beside_the_notebook_is_found_from_everywhere(project, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    shutil.copytree(get_corpora("real"), tmp_path / "mine", dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    assert get_corpora("real", "mine") == tmp_path / "mine"
+
+
 # ---- the demo, what is neither, and the project's folders
 
 

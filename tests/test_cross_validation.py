@@ -483,6 +483,15 @@ def test_under_one_name_the_table_says_what_was_evaluated_last(all_clips, tmp_pa
     assert not predictions.duplicated(["recipe", "split", "fold", "seed", "clip_id"]).any()
 
 
+def test_a_recipe_whose_name_is_a_number_is_in_the_table_once(all_clips, tmp_path):
+    runs = emobox_runs(tmp_path, all_clips, (1, 2), recipe="144")
+    for run in (*runs, runs[0]):
+        write_results([run], tmp_path)
+    table, predictions = read_results(tmp_path)
+    assert list(table.fold) == [1, 2]
+    assert len(predictions) == sum(table.clips)
+
+
 def test_a_temperature_does_not_depend_on_the_runs_own_answers(all_clips, tmp_path):
     runs = emobox_runs(tmp_path, all_clips, (1, 2, 3))
     write_results(runs, tmp_path)

@@ -63,6 +63,12 @@ def test_a_study_brings_its_table_up_to_date_step_by_step(demo_clips, tmp_path, 
     monkeypatch.setattr(rooms, "staircase", lambda: short)
     for steps in (["whole"], ["article"], ["article"]):  # the last time it is read from disk
         study_staircase("demo", steps=steps)
+    runs = tmp_path / "models" / "demo" / "staircase"
+    assert len([*runs.glob("whole-*")]) == 1
+    other = demo_clips.assign(md5=demo_clips.md5[::-1].to_numpy())  # other recordings, same names
+    monkeypatch.setattr(rooms, "find_clips", lambda _: (other, None))
+    study_staircase("demo", steps=["whole"])
+    assert len([*runs.glob("whole-*")]) == 2
     table = pd.read_csv(tmp_path / "models" / "demo" / "results" / "staircase.csv")
     columns = ["step", "change", "picture_px", "epochs", "seed", "minutes"]
     assert list(table) == [*columns, "corpus", "accuracy", "uar"]

@@ -157,7 +157,7 @@ def out_of_fold_temperature(run, predictions: pd.DataFrame) -> float:
 def update_table(file: Path, rows: pd.DataFrame, order: list[str] = KEYS, keys=KEYS):
     """The table in a file with `rows` added, in place of those with the same `keys`; sorted."""
     if file.exists():
-        old = pd.read_csv(file)
+        old = pd.read_csv(file, dtype={"recipe": str})
         rows = pd.concat([old[~old.set_index(keys).index.isin(rows.set_index(keys).index)], rows])
     return rows.sort_values(order, ignore_index=True)
 
@@ -224,7 +224,8 @@ def train_final(corpus="real", data: str | None = None, **options) -> Path:
     info = {"corpus": corpus, "unseen_speakers": run["tested_on"], "temperature": 1.0}
     info["clips_folder"] = os.path.commonpath(list(clips.path))
     if (results / "runs.csv").exists():
-        rows = pd.read_csv(results / "runs.csv").query("split == 'emobox' and fold == seed == 1")
+        rows = pd.read_csv(results / "runs.csv", dtype={"recipe": str})
+        rows = rows.query("split == 'emobox' and fold == seed == 1")
         spectrogram = rows.recipe.str.extract(" ([0-9a-f]{8})$")[0].fillna("")  # see `evaluate`
         same = (rows.config == json.dumps(run["config"])) & (spectrogram == first.settings.name)
         info["temperature"] = float([1.0, *rows[same].temperature][-1])

@@ -67,8 +67,7 @@ def show_map(picture, values, ax=None, settings=SpectrogramSettings(), limit=Non
     ax = show_picture(ink, ax, settings, **options)
     limit = limit or np.abs(values).max() or 1
     colours = {"cmap": "PuOr_r", "vmin": -2 * limit, "vmax": 2 * limit}  # no dark ones
-    extent = ax.images[0].get_extent()
-    paper = ax.imshow(values, extent=extent, aspect="auto", zorder=-1, **colours)
+    paper = ax.imshow(values, extent=ax.images[0].get_extent(), aspect="auto", zorder=-1, **colours)
     ax.figure.colorbar(paper, ax=ax).ax.set_ylim(-limit, limit)
     return ax
 

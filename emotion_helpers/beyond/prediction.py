@@ -78,7 +78,7 @@ def speech_measures(picture: np.ndarray, top_db: float) -> tuple[float, float, f
     voice = picture[::-1, columns[0] : columns[-1] + 1, 2]  # of the longest window
     decibels = top_db * (voice.astype(np.float32) / 255 - 1)
     loudness = 10 * np.log10((10 ** (decibels / 10)).sum(axis=0))
-    tones = (decibels - uniform_filter1d(decibels, 15, axis=0)).clip(min=0)[:150]  # up to 4 kHz
+    tones = (decibels - uniform_filter1d(decibels, 15, axis=0)).clip(min=0)[:150]  # up to 2 kHz
     tonality = np.percentile(tones[:, loudness >= np.median(loudness)].mean(axis=0), 75)
     tones = tones / (np.linalg.norm(tones, axis=0) + 1e-3)
     likeness = (tones[:, :-STATIONARITY_LAG] * tones[:, STATIONARITY_LAG:]).sum(axis=0)
@@ -255,7 +255,10 @@ def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> 
 
     def ask(file):
         try:
-            return predict(file, network)
+            answer = predict(file, network)
+            rest = np.broadcast_to(np.float32(0), answer.recording.samples.shape)  # no memory
+            lean = replace(answer, recording=replace(answer.recording, samples=rest))
+            return lean if several else answer
         except EmotionHelpersError as error:
             return str(error)
         except Exception as error:  # whatever is wrong with one file, others have their answers

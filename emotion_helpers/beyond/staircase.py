@@ -133,7 +133,7 @@ def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> Iterat
         for phase, (count, lr) in enumerate(zip(step.epochs, step.lr, strict=True)):
             (learn.unfreeze if phase else learn.freeze)()
             config = {"name": f"{name}-{px}-{split}", "phase": phase, "weights": weights}
-            config |= asdict(replace(step, change=""))
+            config |= asdict(replace(step, change="")) | {"data": config_hash([*clips.md5])}
             if count:
                 with checkpoints(learn, models_folder(corpus) / "staircase", config, seed) as done:
                     learn.fit_one_cycle(count, slice(*lr))
