@@ -5,9 +5,10 @@ import json
 import os
 import zlib
 from dataclasses import asdict, dataclass, replace
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torchvision.models import ResNet34_Weights, resnet34
 from . import EmotionHelpersError, atomic_write
 from .augmentation import shift_and_stretch, spec_augment
 from .clips import EMOTIONS
-from .corpora import models_folder
+from .corpora import TIMEOUT, models_folder
 from .pictures import SpectrogramSettings, resize
 
 MEAN, STD = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
@@ -118,13 +119,12 @@ def imagenet_weights() -> str:
     weights = ResNet34_Weights.IMAGENET1K_V1
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.split("/")[-1]
     try:
-        weights.get_state_dict(check_hash=True)
+        with patch.object(torch.hub, "urlopen", partial(torch.hub.urlopen, timeout=TIMEOUT)):
+            weights.get_state_dict(check_hash=True)
     except Exception as error:  # what half a file raises is not documented
-        problem = f"no ImageNet weights ({error}): get {weights.url} with a browser and put it at "
-        problem += f"{file}, or train from random weights"
-        if file.exists():
-            problem = f"{file} is damaged ({error}): delete it, run again"
-        raise EmotionHelpersError(problem) from error
+        advice = f"get {weights.url} with a browser, put it at {file}, or train from random weights"
+        advice = f"{file} is damaged: delete it, run again" if file.exists() else advice
+        raise EmotionHelpersError(f"no ImageNet weights ({error}): {advice}") from error
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
     genuine = digest in file.stem
     return f"torchvision's {file.stem}" if genuine else f"a stand-in for {file.stem} ({digest})"

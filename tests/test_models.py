@@ -17,6 +17,7 @@ from torch import nn
 from emotion_helpers import EmotionHelpersError
 from emotion_helpers.augmentation import shift_and_stretch, spec_augment
 from emotion_helpers.clips import EMOTIONS
+from emotion_helpers.corpora import TIMEOUT
 from emotion_helpers.models import (
     DEPLOYED_RECIPE,
     RECIPES,
@@ -402,6 +403,19 @@ def test_without_a_network_the_error_names_the_address_the_place_and_what_to_do(
     for words in ("https://download.pytorch.org/", str(imagenet_file), "random weights"):
         assert words in str(error.value)
     assert not list(imagenet_file.parent.iterdir())
+
+
+def test_a_server_of_weights_that_stalls_is_given_up(imagenet_file, monkeypatch):
+    asked = []
+
+    def stall(request, timeout=None):
+        asked.append(timeout)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(torch.hub, "urlopen", stall)
+    with pytest.raises(EmotionHelpersError, match=r"timed out.*with a browser"):
+        imagenet_weights()
+    assert asked == [TIMEOUT]
 
 
 @pytest.mark.parametrize("size", [0, 100, 10_000])

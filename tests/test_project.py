@@ -133,7 +133,7 @@ def test_the_house_is_small_after_formatting(tmp_path):
         lines[room] = len(formatted.read_text().splitlines())
     # The plan says 1,200 and 2,400. What stands here is what was reached, with the staircase and
     # the step to 288 pixels: it may only go down.
-    assert sum(lines[room] for room in TUTORIAL) <= 1_500, lines
+    assert sum(lines[room] for room in TUTORIAL) <= 1_496, lines
     assert sum(lines.values()) <= 3_178, lines
 
 
