@@ -86,7 +86,7 @@ def test_a_telephone_passes_the_middle_of_the_frequencies():
     assert (lowest == 99).float().mean() == pytest.approx(0.5, abs=0.08)  # half of the time
 
 
-@pytest.mark.parametrize("corruption", set(CORRUPTIONS), ids=lambda function: function.__name__)
+@pytest.mark.parametrize("corruption", dict.fromkeys(CORRUPTIONS), ids=lambda one: one.__name__)
 def test_a_corruption_leaves_its_input_alone_and_gives_finite_power_from_1_up(corruption):
     pictures = torch.rand(8, 3, 16, 40)
     before = pictures.clone()
