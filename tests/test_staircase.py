@@ -13,7 +13,7 @@ from emotion_helpers.beyond import staircase as rooms
 from emotion_helpers.beyond.staircase import Step, draw_as_the_article, staircase, study_staircase
 
 
-def test_the_articles_pictures_are_default_figure_of_its_time(demo_clips, tmp_path):
+def test_the_articles_pictures_are_the_default_figure_of_its_time(demo_clips, tmp_path):
     """432 x 288 pixels, of which the axes hold 58.5 %: 54 to 389 across, 36 to 253 down."""
     row = demo_clips.iloc[0].to_dict()
     draw_as_the_article(row, tmp_path)
