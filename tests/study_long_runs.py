@@ -1,15 +1,18 @@
-"""Whether memory, open files and threads grow over five hundred predictions and app answers.
+"""Whether memory, open files and threads grow over five hundred predictions and app answers, or
+epochs of training.
 
-    .venv/bin/python tests/study_long_runs.py [how many] [predict app]
+    .venv/bin/python tests/study_long_runs.py [how many] [predict app epochs ...]
 
 Prints what the process holds after a tenth and after all of them, and fails if it grew by more than
 30 MB, one file or one thread. test_long_runs.py does the same with fewer.
 """
 
+import ctypes
 import gc
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,12 +21,19 @@ from hostile import quick_network
 from sounds import voice
 
 from emotion_helpers.beyond import app
+from emotion_helpers.beyond.cross_validation import prepare_pictures
+from emotion_helpers.beyond.learners import make_learner
 from emotion_helpers.beyond.prediction import predict
+from emotion_helpers.models import RECIPES
+from emotion_helpers.pictures import SpectrogramSettings
+from emotion_helpers.training import checkpoints, fastai, picture_loaders
 
 
 def held():
     """Megabytes, open files and threads of this process."""
     gc.collect()
+    with suppress(AttributeError, TypeError, OSError):  # what is free goes back, where that exists
+        ctypes.CDLL(None).malloc_trim(0)
     process = psutil.Process()
     return process.memory_info().rss / 1e6, process.num_fds(), threading.active_count()
 
@@ -35,6 +45,29 @@ def repeat(work, times):
         if number + 1 == max(times // 10, 1):
             before = held()
     return before, held()
+
+
+class Watch(fastai.Callback):
+    """Notes what is held after a tenth of the epochs, and after all of them."""
+
+    order = 90  # after the one that writes to disk
+
+    def after_epoch(self):
+        if self.epoch + 1 == max(self.n_epoch // 10, 1):
+            self.before = held()
+        self.after = held()
+
+
+def train(times, folder):
+    """What is held after a tenth of so many epochs on the demo voices, and after all of them."""
+    clips, pictures = prepare_pictures("demo", None)
+    recipe, few = RECIPES["quick"], clips.clip_id[::5]
+    sides = set(few[::4]), set(few) - set(few[::4])  # for validation and for training
+    loaders = picture_loaders(pictures, SpectrogramSettings(), recipe, *sides)
+    learn = make_learner(loaders, recipe, 1, False, [watch := Watch()])
+    with learn.no_bar(), learn.no_logging(), checkpoints(learn, folder, {"name": "long"}, 1):
+        learn.fit_one_cycle(times, slice(*recipe.lr))
+    return watch.before, watch.after
 
 
 def check(before, after):
@@ -57,11 +90,10 @@ def studies(folder):
 def main(times, names):
     with tempfile.TemporaryDirectory() as folder:
         cases = studies(Path(folder))
-        for name, work in ((name, cases[name]) for name in names or cases):
-            before, after = repeat(work, times)
-            print(
-                name, times, [round(x, 1) for x in before], [round(x, 1) for x in after], flush=True
-            )
+        for name in names or [*cases, "epochs"]:
+            before, after = train(times, folder) if name == "epochs" else repeat(cases[name], times)
+            before, after = ([round(x, 1) for x in numbers] for numbers in (before, after))
+            print(name, times, before, after, flush=True)
             check(before, after)
 
 

@@ -83,6 +83,13 @@ def test_a_notebook_runs_top_to_bottom_on_the_demo_voices(project, name):
 
 
 @pytest.mark.slow
+def test_no_path_of_ours_takes_more_than_half_of_the_260_characters_of_windows(project):
+    paths = [str(path.relative_to(project)) for path in project.rglob("*")]
+    assert any(path.endswith("model.safetensors") for path in paths)  # the chapters have run
+    assert max(map(len, paths)) < 130, max(paths, key=len)
+
+
+@pytest.mark.slow
 def test_what_the_notebooks_leave_behind(project):
     results = pd.read_csv(project / "models" / "demo" / "results" / "tutorial.csv")
     assert list(results) == ["run", "picture_px", "corpus", "clips", "accuracy", "uar"]
