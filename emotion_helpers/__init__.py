@@ -4,8 +4,8 @@ The tutorial: `audio` (any sound file to samples), `clips` (what a file name say
 that a program made), `corpora` (where clips come from), `pictures` (sound to spectrogram), `splits`
 (who is tested on), `augmentation`, `models` (the network), `training`, `evaluation`, `plots`.
 Beyond it, in `emotion_helpers.beyond`: `learners`, `distillation`, `cross_validation` (unseen
-speakers), `prediction` (any recording), `explanation`, `adaptation`, `robustness`, `app`. Then
-`notebooks`, which runs them. Each room uses only rooms before it.
+speakers), `staircase`, `prediction` (any recording), `explanation`, `adaptation`, `robustness`,
+`app`. Then `notebooks`, which runs them. Each room uses only rooms before it.
 """
 
 import hashlib
@@ -70,5 +70,5 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def config_hash(config: dict) -> str:
-    """Eight letters that stand for a configuration (what JSON can hold): its run's name on disk."""
+    """Eight hex digits that stand for a configuration (what JSON can hold): its run's name."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]

@@ -126,7 +126,8 @@ def read_recording(path: str | Path, sample_rate: int, max_seconds: float = 3600
     """Read a sound file in any container: the first track that is not silent, channels averaged.
 
     Equals `librosa.load(path, sr=sample_rate)` where that can read the file. Raises `AudioError` if
-    it is missing, is no sound, lasts longer than `max_seconds` or has samples that are not numbers.
+    it is missing, no sound, shorter than `MIN_SECONDS` or longer than `max_seconds`, or has samples
+    that are not numbers.
     """
     tracks = []
     try:
@@ -137,17 +138,15 @@ def read_recording(path: str | Path, sample_rate: int, max_seconds: float = 3600
     except (av.FFmpegError, OSError, ValueError, LookupError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"{path}: not a recording that can be read ({reason})") from error
-    if not tracks or not tracks[-1].seconds:
-        raise AudioError(f"{path}: there is no sound in it")
+    if not tracks or tracks[-1].seconds < MIN_SECONDS:
+        raise AudioError(f"{path}: less than {MIN_SECONDS} s of sound in it; record or cut it anew")
     return tracks[-1]
 
 
 def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
     """Samples of one clip, mono float32 (n,), full scale 1, at `sample_rate` [Hz]. Raises
-    `AudioError` as `read_recording`, and if it is shorter than `MIN_SECONDS` or silent."""
+    `AudioError` as `read_recording`, and if it is silent."""
     samples = read_recording(path, sample_rate).samples
-    if len(samples) < MIN_SECONDS * sample_rate:
-        raise AudioError(f"{path}: shorter than {MIN_SECONDS} s; record or cut it anew")
     if np.abs(high_pass(samples, sample_rate)).max() < SILENT:
         raise AudioError(f"{path}: silent (peak below -80 dB); check the recording")
     return samples
@@ -156,8 +155,6 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
 def high_pass(samples: np.ndarray, sample_rate: int, cutoff: float = 40.0) -> np.ndarray:
     """Samples (n,) without what lies below `cutoff` [Hz], offset and rumble; float32 (n,).
     Butterworth of order 4, both ways, so that nothing moves in time; 50 ms at the ends fade."""
-    if len(samples) == 0:
-        return np.zeros(0, np.float32)
     # An offset makes resamplers ring for 5 ms at both ends: mirror these from what follows.
     edge, padding = min(sample_rate // 200, (len(samples) - 1) // 3), sample_rate // 10
     inner = samples[edge : len(samples) - edge]

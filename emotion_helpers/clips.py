@@ -15,7 +15,6 @@ from .audio import OPTIONS, is_truncated
 
 # In the order of RAVDESS's codes 01 to 08.
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-CORPORA = ("ravdess", "tess")
 TESS_EMOTIONS = {emotion: emotion for emotion in ("neutral", "happy", "sad", "angry", "disgust")}
 TESS_EMOTIONS |= {"fear": "fearful", "ps": "surprised"}  # ps: pleasant surprise
 STATEMENTS = ("Kids are talking by the door", "Dogs are sitting by the door")
@@ -75,9 +74,9 @@ def files_below(folder: str | Path) -> Iterator[Path]:
     """Every file below a folder, sorted, without hidden ones; links are followed, loops end."""
     seen = {os.path.realpath(folder)}
     for parent, folders, names in os.walk(folder, followlinks=True):
-        real = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(folders)}
-        folders[:] = [name for name, path in real.items() if path not in seen]
-        seen.update(real.values())
+        real = {os.path.realpath(Path(parent, name)): name for name in sorted(folders)[::-1]}
+        folders[:] = sorted(name for path, name in real.items() if path not in seen)
+        seen.update(real)
         paths = [Path(parent, name) for name in sorted(names) if name[0] != "."]
         yield from filter(Path.is_file, paths)
 

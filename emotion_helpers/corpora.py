@@ -162,9 +162,8 @@ def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPEC
         for key in missing:
             fetch(key, folder)
     counts = count_clips(folder)
-    expected = {key: EXPECTED[key] for key in parts}
-    if not counts >= Counter(expected):
-        shares = [f"{counts[key]} of {number} {key.upper()}" for key, number in expected.items()]
+    if any(counts[key] < EXPECTED[key] for key in parts):
+        shares = [f"{counts[key]} of {EXPECTED[key]} {key.upper()}" for key in parts]
         place = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
         print(f"{place} holds {' and '.join(shares)} clips; going on with these.")
     return folder

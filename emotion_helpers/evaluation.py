@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, log_loss, recall_score
 
-from .clips import CORPORA, EMOTIONS
+from .clips import EMOTIONS
 
 
 def predict_clips(learn, clips: pd.DataFrame, n_tta: int = 0) -> pd.DataFrame:
@@ -30,13 +30,11 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     were recognised.
     """
     rows = {}
-    for corpus in ("all", *CORPORA):
-        part = table if corpus == "all" else table[table.corpus == corpus]
-        if len(part):
-            answers, labels = (part.truth, part.predicted), sorted(set(part.truth))
-            accuracy = 100 * accuracy_score(*answers)
-            uar = 100 * recall_score(*answers, labels=labels, average="macro")
-            rows[corpus] = {"clips": len(part), "accuracy": accuracy, "uar": uar}
+    for corpus, part in (("all", table), *table.groupby("corpus")):
+        answers, labels = (part.truth, part.predicted), sorted(set(part.truth))
+        accuracy = 100 * accuracy_score(*answers)
+        uar = 100 * recall_score(*answers, labels=labels, average="macro")
+        rows[corpus] = {"clips": len(part), "accuracy": accuracy, "uar": uar}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("corpus")
 
 

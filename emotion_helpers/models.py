@@ -63,6 +63,7 @@ class Recipe:
             possible &= len(self.lr) == 2 and 0 < min(self.lr) <= max(self.lr) < 1e3
             possible &= len(self.kernel_scale) == 2 and max(self.kernel_scale) <= 8
             possible &= isinstance(self.start, Recipe if self.corruption_p else Recipe | None)
+            possible &= not (self.corruption_p and self.mixup)  # a teacher's answers are not mixed
             old = getattr(self.start, "kernel_scale", (1, 1))  # which is multiplied
             possible &= all(scale % b == 0 for scale, b in zip(self.kernel_scale, old, strict=True))
         except (TypeError, ValueError):  # something that is no number, or not as many
@@ -102,8 +103,8 @@ def scale_kernels(conv: nn.Conv2d, rows: int, columns: int) -> nn.Conv2d:
 
 
 def build_network(kernel_scale: tuple[int, int] = (1, 1)) -> nn.Module:
-    """ResNet-34 up to its last maps, their means, one linear layer; untrained. What fastai's
-    `vision_learner(..., resnet34, **HEAD)` trains, its first layer scaled."""
+    """ResNet-34 up to its last maps, their means, batch norm, one linear layer; untrained. What
+    fastai's `vision_learner(..., resnet34, **HEAD)` trains, its first layer scaled."""
     body = nn.Sequential(*list(resnet34().children())[:-2])
     body[0] = scale_kernels(body[0], *kernel_scale)
     last = (nn.BatchNorm1d(512), nn.Linear(512, len(EMOTIONS), bias=False))
@@ -143,8 +144,8 @@ def describe_device() -> str:
     return f"CPU{' with bfloat16' if has_bfloat16() else ''}, {torch.get_num_threads()} threads"
 
 
-def to_tensor(picture: np.ndarray, recipe: Recipe) -> Tensor:
-    """A `mel_picture` in the network's size, float from 0 to 1, shape (1, 3, height, width)."""
+def to_tensor(picture, recipe: Recipe) -> Tensor:
+    """A `mel_picture` (or its file) as the network sees it: 0 to 1, shape (1, 3, height, width)."""
     pixels = np.array(resize(picture, recipe.height, recipe.width), dtype=np.float32)
     return torch.from_numpy(pixels / 255).permute(2, 0, 1)[None]
 
@@ -179,7 +180,7 @@ class Network:
     model: nn.Module  # in evaluation mode, on the CPU
     settings: SpectrogramSettings  # of the pictures it learnt from
     recipe: Recipe
-    info: dict  # more about it: corpus, unseen_speakers, metrics, temperature, versions, ...
+    info: dict  # more about it: corpus, unseen_speakers, temperature, versions, ...
 
     @property
     def temperature(self) -> float:
@@ -201,8 +202,8 @@ def save_model(folder: str | Path, model: nn.Module, settings, recipe: Recipe, *
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     metadata["checksum"] = checksum(metadata["config"], weights)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with atomic_write(Path(folder) / "model.safetensors") as partial:
-        partial.write_bytes(save(weights, metadata))
+    with atomic_write(Path(folder) / "model.safetensors") as new:
+        new.write_bytes(save(weights, metadata))
     return Path(folder)
 
 

@@ -15,7 +15,7 @@ from .audio import read_recording
 
 SYNTHETIC = """> **Synthetic demo voices.** Nobody speaks in these clips: a program made them.
 Every figure and number below says that the code works, and nothing about people."""
-SILENT = "(run this cell to hear the clip)"
+NO_SOUND = "(run this cell to hear the clip)"
 INJECTED = "injected-parameters"  # papermill's tag
 RATE = 24_000  # Hz, of players
 # What the demo voices need: they are few, and learnt from random weights.
@@ -139,7 +139,7 @@ def run_tutorial(corpus: str = "demo", folder: Path | None = None, in_place: boo
         if in_place:
             notebook.cells = [c for c in notebook.cells if INJECTED not in c.metadata["tags"]]
             text = nbformat.writes(notebook)
-            write_text(path, re.sub("<audio.*?</audio>", SILENT, text, flags=re.DOTALL))
+            write_text(path, re.sub("<audio.*?</audio>", NO_SOUND, text, flags=re.DOTALL))
     page = executed / "tutorial.html"
     write_text(page, HTMLExporter().from_notebook_node(together)[0])
     print(f"\n{len(paths)} notebooks have run. Open {page}")

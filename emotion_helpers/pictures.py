@@ -1,6 +1,5 @@
 """Pictures: one clip becomes one mel spectrogram picture, all clips become eight folders."""
 
-import errno
 import json
 import os
 from contextlib import suppress
@@ -201,11 +200,9 @@ def render(clips: pd.DataFrame, folder, settings=SpectrogramSettings(), n_jobs=-
         made = jobs(delayed(render_clip)(row, folder, settings) for row in rows)
         report = list(tqdm(made, total=len(rows), desc="pictures", unit="clip", mininterval=1))
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        raise EmotionHelpersError(
-            f"cannot write pictures to {folder}: {reason}. Make room or choose another folder, "
-            "then run again: finished pictures are kept"
-        ) from error
+        problem = f"cannot write pictures to {folder} ({error.strerror or error})"
+        advice = "make room or choose another folder, then run again: finished pictures are kept"
+        raise EmotionHelpersError(f"{problem}: {advice}") from error
     report += [(path.stem, "removed", "not in the table of clips") for path in stale]
     table = pd.DataFrame(report, columns=["clip_id", "status", "reason"])
     return table.sort_values("clip_id", ignore_index=True)

@@ -44,7 +44,10 @@ def show_picture(picture, ax=None, settings=SpectrogramSettings(), axes=True, se
     hertz = [frequency for frequency in hertz if settings.fmin <= frequency <= settings.fmax]
     rows = np.interp(hertz, centres, np.arange(settings.n_mels) + 0.5)
     ax.set_yticks(rows, [f"{frequency / 1000:g}" for frequency in hertz])
-    ax.set(**({"xlabel": "time [s]", "ylabel": "frequency [kHz]"} if axes else {"xticks": []}))
+    if axes:
+        ax.set(xlabel="time [s]", ylabel="frequency [kHz]")
+    else:
+        ax.set_xticks([])
     return ax
 
 

@@ -1,6 +1,7 @@
 """Splits: which clips are for training and which are for testing, by clip_id."""
 
 import pandas as pd
+from sklearn.model_selection import train_test_split
 
 from . import EmotionHelpersError
 from .clips import STATEMENTS
@@ -21,8 +22,6 @@ DOGS = STATEMENTS[1]
 def random_split(clips: pd.DataFrame, valid_share: float = 0.2, seed: int = 42) -> set[str]:
     """A random validation set, stratified by corpus and emotion; it knows all the speakers. Clips
     whose bytes are the same fall on one side, or validation would be in training."""
-    from sklearn.model_selection import train_test_split  # not above: it takes a second
-
     once = clips.drop_duplicates("md5")
     strata = once.corpus + once.emotion
     valid = train_test_split(once.md5, test_size=valid_share, random_state=seed, stratify=strata)[1]

@@ -156,10 +156,9 @@ class CheckpointEveryEpoch(fastai.Callback):
         # Not weights_only: fastai's optimisers keep lists of their own. The file is this machine's.
         state = torch.load(self.file, map_location=self.dls.device, weights_only=False)
         if changed := sorted(set(self.parts) ^ set(state["learner"])):
-            raise EmotionHelpersError(
-                f"the run in {self.file.parent} is of another learner. Say in its config what is "
-                f"new, or delete the folder. These differ: {'; '.join(changed)}"
-            )
+            problem = f"the run in {self.file.parent} is of another learner ({'; '.join(changed)})"
+            advice = "say in its config what is new, or delete the folder"
+            raise EmotionHelpersError(f"{problem}: {advice}")
         self.history += state["history"]
         print(f"{self.file.parent.name}: {len(self.history)} of {self.n_epoch} epochs are done")
         for *numbers, seconds in map(dict.values, self.history):

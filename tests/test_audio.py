@@ -293,7 +293,7 @@ def test_half_a_file_is_half_a_recording(speech, tmp_path, codec, container):
 )
 def test_a_file_without_sound_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(AudioError, match=rf"{name}: (not a recording|there is no sound in it)"):
+    with pytest.raises(AudioError, match=rf"{name}: (not a recording|less than 0.1 s of sound)"):
         read_recording(tmp_path / name, RATE)
 
 
@@ -333,7 +333,7 @@ def test_a_film_without_sound_is_refused(tmp_path):
         stream.width, stream.height = 64, 64
         image = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
         film.mux(stream.encode(image) + stream.encode(None))
-    with pytest.raises(AudioError, match=r"film.mp4: there is no sound in it"):
+    with pytest.raises(AudioError, match=r"film.mp4: less than 0.1 s of sound"):
         read_recording(tmp_path / "film.mp4", RATE)
 
 
@@ -369,7 +369,7 @@ def test_a_recording_over_the_limit_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "samples, reason",
     [
-        (np.full(80, 0.5), "shorter than 0.1 s"),
+        (np.full(80, 0.5), "less than 0.1 s of sound .*record or cut it anew"),
         (np.zeros(8_000), "silent .*check the recording"),
         (np.full(8_000, 1e-5), "silent"),
         (np.full(8_000, 0.02), "silent"),  # a muted microphone with an offset
@@ -443,7 +443,7 @@ def test_high_pass_removes_rumble_and_offset_without_a_click():
     assert np.abs(high_pass(np.full(RATE, 0.3, np.float32), RATE)).max() < 1e-6
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 10, 100])
+@pytest.mark.parametrize("size", [1, 2, 3, 10, 100])
 def test_high_pass_of_a_few_samples(size):
     assert high_pass(np.ones(size, np.float32), RATE) == pytest.approx(np.zeros(size), abs=1e-6)
     assert np.isfinite(high_pass(noise(1, RATE)[:size], RATE)).all()

@@ -225,6 +225,12 @@ def test_linked_folders_are_followed_and_a_loop_ends(tmp_path, tone):
     assert left_out.empty
 
 
+def test_a_folder_and_a_link_to_it_are_one(tmp_path, tone):
+    tone(tmp_path / "b/c.wav")
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    assert [path.name for path in files_below(tmp_path)] == ["c.wav"]
+
+
 def test_hidden_files_and_dangling_links_are_no_files(tmp_path, tone):
     tone(tmp_path / "a/b.wav")
     (tmp_path / ".DS_Store").write_bytes(b"")

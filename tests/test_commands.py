@@ -272,6 +272,14 @@ def test_a_timeline_of_an_unknown_format_is_said_before_the_work(clip, command):
     assert done.errors.startswith("t.xyz") and "model" not in done.errors
 
 
+def test_a_folder_with_one_recording_has_a_timeline_too(clip, model, command, tmp_path):
+    (tmp_path / "in").mkdir(exist_ok=True)
+    shutil.copy(clip, tmp_path / "in" / "a.wav")
+    done = command("predict", "in", "--model", model, "--timeline", "t.png")
+    assert done.code == 0
+    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_timeline_is_of_one_recording(folder, command):
     done = command("predict", folder, "--model", "there is none", "--timeline", "t.png")
     assert done.errors.endswith("a timeline is of one recording, and these are 4")

@@ -629,15 +629,6 @@ def test_the_final_networks_temperature_is_of_its_own_settings(walk, tmp_path):
     assert load_model(walk.folder).temperature == before
 
 
-def test_a_recipe_of_ones_own_takes_no_others_place_in_the_tables(evaluation, small):
-    before = list(tables()[0].recipe)
-    evaluate("emobox", replace(TINY, epochs=1), corpus="demo", folds=[1], settings=small)
-    (own,) = set(tables()[0].recipe) - set(before)
-    assert own.startswith("recipe ") and sorted(tables()[0].recipe) == sorted([own, *before])
-    with pytest.raises(EmotionHelpersError, match="no recipe 'bets'"):
-        evaluate("emobox", name="bets", corpus="demo")
-
-
 def test_fewer_clips_than_a_batch_are_an_error_and_not_an_untrained_network(
     demo_clips, demo_pictures, small, tmp_path
 ):

@@ -1,5 +1,6 @@
 """Explanation: maps and neighbours against other ways to compute them."""
 
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from emotion_helpers import EmotionHelpersError, corpora
 from emotion_helpers.audio import read_audio
+from emotion_helpers.beyond import explanation
 from emotion_helpers.beyond.explanation import (
     class_activation_map,
     extract_features,
@@ -294,3 +296,14 @@ def test_pictures_that_are_not_here_are_an_error_that_says_what_to_do(network):
     elsewhere = replace(network, info=network.info | {"corpus": "elsewhere"})
     with pytest.raises(EmotionHelpersError, match=r"elsewhere.*chapter 03"):
         training_features(elsewhere)
+
+
+def test_a_damaged_picture_among_the_nearest_is_an_error_of_ours(trained, tmp_path, monkeypatch):
+    """The page catches it, and shows no player."""
+    pictures = explanation.pictures_folder("demo", trained.settings.name)
+    shutil.copytree(pictures, tmp_path / "pictures")
+    damaged = next((tmp_path / "pictures").glob("*/*-05.png"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    monkeypatch.setattr(explanation, "pictures_folder", lambda *_: tmp_path / "pictures")
+    with pytest.raises(EmotionHelpersError, match=f"{damaged.name} is damaged"):
+        training_features(replace(trained))

@@ -78,6 +78,7 @@ def test_recipes_are_there_by_the_names_that_the_corpora_use():
         {"start": "best"},
         {"corruption_p": 2, "start": {}},
         {"corruption_p": 0.5},
+        {"corruption_p": 0.5, "start": {}, "mixup": 0.4},  # its teacher answers about clean ones
         {"kernel_scale": (0, 1)},
         {"kernel_scale": 2},
         {"kernel_scale": (2, 1, 1)},

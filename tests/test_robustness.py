@@ -10,7 +10,7 @@ import pytest
 import sounds
 from scipy.signal import correlate
 
-from emotion_helpers import corpora, splits
+from emotion_helpers import EmotionHelpersError, corpora, splits
 from emotion_helpers.audio import read_audio
 from emotion_helpers.beyond import cross_validation, robustness
 from emotion_helpers.beyond.adaptation import clip_features, fit_last_layer
@@ -209,6 +209,12 @@ def learn_by_heart(recipe, clips, settings):
     features, layer = clip_features(list(clips.path), network), network.model[1][-1]
     layer.weight.data = fit_last_layer(layer.weight, features, list(clips.emotion), l2=1e-5)
     save_model(run["folder"], network.model, settings, recipe)
+
+
+def test_pictures_of_more_hertz_than_the_study_has_are_refused(small):
+    finer = replace(small, sample_rate=44_100)
+    with pytest.raises(EmotionHelpersError, match="pictures of 44100 Hz"):
+        study_robustness("demo", recipe=PUPIL, settings=finer)
 
 
 def test_the_study_asks_about_the_pictures_that_the_networks_learnt_from(

@@ -16,7 +16,7 @@ from .. import EmotionHelpersError, atomic_write, config_hash, models, write_tex
 from ..clips import EMOTIONS, find_clips
 from ..corpora import get_corpora, models_folder, pictures_folder, results_folder
 from ..evaluation import fit_temperature, predict_clips, scores
-from ..models import DEPLOYED_RECIPE, RECIPES, REPORTED_RECIPE, Recipe
+from ..models import DEPLOYED_RECIPE, RECIPES, Recipe
 from ..pictures import SpectrogramSettings, render
 from ..splits import ACTORS, count_folds, speaker_folds
 from ..training import checkpoints, fastai, picture_loaders
@@ -184,16 +184,12 @@ def write_results(done: list[dict], folder: Path) -> None:
 
 
 def evaluate(
-    split: str, recipe=None, name="", corpus="real", data=None, seeds=1, folds=None, **options
+    split: str, recipe: Recipe, name: str, corpus="real", data=None, seeds=1, folds=None, **options
 ) -> pd.DataFrame:
     """Train and test a recipe on each fold of a split, print each result, write the tables.
-    `recipe`: REPORTED_RECIPE's unless given, `name`: what the tables call it; `seeds`: how many;
-    `options`: settings and validate, see `Experiment`. Returns a row per run."""
-    own = f"recipe {config_hash(asdict(recipe))}" if recipe else ""  # no other's rows in the tables
-    name, done = name or own or REPORTED_RECIPE[corpus], []
-    if not recipe and name not in RECIPES:
-        raise EmotionHelpersError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
-    one = Experiment(recipe or RECIPES[name], split, pretrained=corpus == "real", **options)
+    `name`: what the tables call it; `seeds`: how many; `options`: settings and validate, see
+    `Experiment`. Returns a row per run."""
+    one, done = Experiment(recipe, split, pretrained=corpus == "real", **options), []
     folds, seeds = folds or range(1, 1 + count_folds(split)), seeds_of(seeds)
     experiments = [replace(one, fold=fold, seed=seed) for seed in seeds for fold in folds]
     print(f"{split}, recipe {name}, {models.describe_device()}: {len(experiments)} run(s)")

@@ -1,7 +1,8 @@
 """Distillation: a second stage of training, in which a network learns to hear in noise.
 
 What happens to a voice away from the studio is done to its picture: a batch, (n, 3, height, width),
-from 0 (black, -80 dB) to 1 (white). Powers add, so the corruptions return power: 10 ** (8 * pixel).
+from 0 (black; -80 dB, as the default settings have it) to 1 (white). Powers add, so the corruptions
+return power: 10 ** (8 * pixel).
 """
 
 import torch

@@ -3,12 +3,10 @@
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice, product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from sklearn.metrics.pairwise import cosine_similarity
 
 from .. import EmotionHelpersError
@@ -19,8 +17,8 @@ from ..pictures import SpectrogramSettings, picture_files
 from ..plots import show_picture
 
 
-def extract_features(pictures: Iterable[np.ndarray], network: Network) -> torch.Tensor:
-    """What the network's last layer gets for each `mel_picture`: shape (n, 512)."""
+def extract_features(pictures: Iterable, network: Network) -> torch.Tensor:
+    """What the network's last layer gets for each `mel_picture`, or file of one: shape (n, 512)."""
     (body, head), features = network.model, []
     inputs = (to_tensor(picture, network.recipe) for picture in pictures)
     with torch.inference_mode():
@@ -58,14 +56,13 @@ def occlusion_map(picture, network: Network, emotion: str, rows=6, columns=12) -
     return (probability[0] - probability[1:]).reshape(rows, columns)
 
 
-def show_map(picture, values, ax=None, settings=SpectrogramSettings(), limit=None, **options):
+def show_map(picture, values, ax=None, settings=SpectrogramSettings()):
     """Draw a map of any size as coloured paper, orange above 0 and purple below, and the sound of a
-    picture on it in black ink. `limit`: the value of the full colours, the largest unless given;
-    `options`: of `show_picture`. Returns the axes."""
+    picture on it in black ink; returns the axes."""
     ink = np.zeros((*picture.shape[:2], 4))  # the louder, the less transparent
     ink[..., 3] = (picture[..., 1] / 255) ** 1.5
-    ax = show_picture(ink, ax, settings, **options)
-    limit = limit or np.abs(values).max() or 1
+    ax = show_picture(ink, ax, settings)
+    limit = np.abs(values).max() or 1
     colours = {"cmap": "PuOr_r", "vmin": -2 * limit, "vmax": 2 * limit}  # no dark ones
     paper = ax.imshow(values, extent=ax.images[0].get_extent(), aspect="auto", zorder=-1, **colours)
     ax.figure.colorbar(paper, ax=ax).ax.set_ylim(-limit, limit)
@@ -73,8 +70,8 @@ def show_map(picture, values, ax=None, settings=SpectrogramSettings(), limit=Non
 
 
 @lru_cache(maxsize=1 + len(EMOTIONS))
-def training_features(network: Network, emotion: str = "") -> tuple[list[Path], torch.Tensor]:
-    """The pictures of RAVDESS that the network learnt from, and their features, (n, 512).
+def training_features(network: Network, emotion: str = "") -> tuple[pd.DataFrame, torch.Tensor]:
+    """The clips of RAVDESS that the network learnt from, and their features, (n, 512).
     `emotion`: only this one's, which takes an eighth of the time. Raises `EmotionHelpersError` if
     there are none, or if the pictures are not on this machine."""
     info, settings = network.info, network.settings
@@ -84,17 +81,15 @@ def training_features(network: Network, emotion: str = "") -> tuple[list[Path], 
     learnt = learnt[learnt.emotion.isin([emotion] if emotion else EMOTIONS)]
     if learnt.empty:
         raise EmotionHelpersError(f"the network learnt from no clip of RAVDESS {emotion}".strip())
-    pictures = (np.asarray(Image.open(file)) for file in learnt.file)
-    return list(learnt.file), extract_features(pictures, network)
+    return learnt, extract_features(learnt.file, network)
 
 
 def nearest_clips(picture: np.ndarray, network: Network, emotion: str = "") -> pd.DataFrame:
     """The clips of RAVDESS that the network learnt from (of one emotion, if given), the one most
     like a `mel_picture` first. Columns clip_id, emotion, similarity: the cosine of their features,
     less the mean of all."""
-    files, features = training_features(network, emotion)
+    learnt, features = training_features(network, emotion)
     mean = features.mean(dim=0)
     (similarity,) = cosine_similarity(extract_features([picture], network) - mean, features - mean)
-    table = pd.DataFrame(map(parse_name, files))[["clip_id", "emotion"]]
-    table = table.assign(similarity=similarity)
+    table = learnt[["clip_id", "emotion"]].assign(similarity=similarity)
     return table.sort_values("similarity", ascending=False, ignore_index=True)

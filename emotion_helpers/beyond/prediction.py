@@ -16,7 +16,7 @@ from scipy.ndimage import uniform_filter1d
 from tqdm import tqdm
 
 from .. import EmotionHelpersError, audio, write_text
-from ..audio import AudioError, Recording, high_pass, read_recording
+from ..audio import Recording, high_pass, read_recording
 from ..clips import EMOTIONS, files_below
 from ..corpora import models_folder
 from ..models import N_TTA, Network, load_model, predict_proba, to_tensor
@@ -119,9 +119,6 @@ def predict(path: str | Path, network: Network, max_seconds: float = 3600) -> Pr
     `AudioError` for a file that is none, shorter than 0.1 s or longer than `max_seconds`."""
     settings, rate = network.settings, network.settings.sample_rate
     recording = read_recording(path, rate, max_seconds)
-    if recording.seconds < audio.MIN_SECONDS:
-        length = f"only {1000 * recording.seconds:.0f} ms of sound"
-        raise AudioError(f"{path}: {length}; at least {audio.MIN_SECONDS} s is needed")
     samples = high_pass(recording.samples, rate, settings.fmin)
     peak = max(np.abs(samples).max(), audio.SILENT)
     active = effects.split(samples / peak, top_db=settings.trim_db)  # it has a floor of -100 dB
@@ -182,10 +179,9 @@ def final_model(*corpora: str) -> Path:
         folder = models_folder(corpus) / name
         if (folder / "model.safetensors").exists():
             return folder
-    raise EmotionHelpersError(
-        "there is no trained network yet: run chapter 06, or `python -m emotion_helpers train` (up "
-        "to an hour and a half; with `--corpus demo` a minute, on synthetic voices, to try)"
-    )
+    train = "`python -m emotion_helpers train` (up to an hour and a half; with `--corpus demo` a"
+    train += " minute, on synthetic voices, to try)"
+    raise EmotionHelpersError(f"there is no trained network yet: run chapter 06, or {train}")
 
 
 def map_in_threads(function: Callable, items: list, **options) -> Iterator:
@@ -244,7 +240,7 @@ def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> 
     files, answers = find_recordings(paths), []
     several = len(files) > 1 or Path(paths[0]).is_dir()
     csv = csv or ("emotions.csv" if several else None)
-    if timeline and several:
+    if timeline and len(files) > 1:
         raise EmotionHelpersError(f"a timeline is of one recording, and these are {len(files)}")
     if timeline and Path(timeline).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise EmotionHelpersError(f"{timeline}: a timeline is a .png, .svg or .pdf file")
@@ -258,7 +254,7 @@ def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> 
             answer = predict(file, network)
             rest = np.broadcast_to(np.float32(0), answer.recording.samples.shape)  # no memory
             lean = replace(answer, recording=replace(answer.recording, samples=rest))
-            return lean if several else answer
+            return answer if timeline else lean
         except EmotionHelpersError as error:
             return str(error)
         except Exception as error:  # whatever is wrong with one file, others have their answers

@@ -11,7 +11,7 @@ import pandas as pd
 import soundfile as sf
 from scipy.signal import butter, fftconvolve, sosfiltfilt
 
-from .. import write_text
+from .. import EmotionHelpersError, write_text
 from ..audio import read_audio
 from ..clips import EMOTIONS
 from ..corpora import results_folder
@@ -86,12 +86,12 @@ def make_conditions(voices: list[np.ndarray]) -> dict[str, Callable]:
 def ask_everywhere(row, networks: dict, conditions: dict[str, Callable]) -> list[tuple]:
     """Per condition and network: does it recognise a clip (a row of the table)? 100 or 0."""
     samples, answers = read_audio(row.path, RATE), []
+    settings = next(iter(networks.values())).settings  # all have the same
     for condition, change in conditions.items():
         changed = change(samples, np.random.default_rng(row.Index))
+        resampled = librosa.resample(changed, orig_sr=RATE, target_sr=settings.sample_rate)
+        picture = mel_picture(resampled, settings)
         for stage, network in networks.items():
-            rate = network.settings.sample_rate
-            resampled = librosa.resample(changed, orig_sr=RATE, target_sr=rate)
-            picture = mel_picture(resampled, network.settings)
             answer = probabilities(picture, network).argmax()
             answers.append((stage, condition, 100 * (EMOTIONS[answer] == row.emotion)))
     return answers
@@ -100,8 +100,11 @@ def ask_everywhere(row, networks: dict, conditions: dict[str, Callable]) -> list
 def study_robustness(corpus="real", data: str | None = None, every=5, **options) -> pd.DataFrame:
     """How many clips of unseen speakers (`every` fifth of EmoBox's) are recognised where, by the
     networks of `deployed_experiments` (`options`: recipe, settings) and of their teachers, which
-    are trained if needed. Writes robustness.csv into the results, and returns it."""
+    are trained if needed. Writes robustness.csv into the results, and returns it. Raises
+    `EmotionHelpersError` for pictures of a higher sample rate than RATE, at which sound is made."""
     folds, answers = deployed_experiments(corpus, **options), []
+    if (rate := folds[0].settings.sample_rate) > RATE:
+        raise EmotionHelpersError(f"pictures of {rate} Hz: here noise and rooms have {RATE} Hz")
     stages = {"robust": folds[0].recipe, "teacher": folds[0].recipe.start}
     stages = {name: recipe for name, recipe in stages.items() if recipe}
     experiments = [replace(fold, recipe=recipe) for fold in folds for recipe in stages.values()]

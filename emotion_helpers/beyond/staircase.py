@@ -58,7 +58,7 @@ def staircase() -> dict[str, Step]:
         ("colours", "three windows for three colours", {"pictures": SpectrogramSettings()}),
         ("whole", "the whole picture, not a crop", {"crop": False}),
         ("augmentation", "augmentation that fits sound", {"photographs": False}),
-        ("layers", "all layers at once, at higher rates, a plain head, batches of 32", layers),
+        ("layers", "all layers, higher rates, plain head, smoothed labels, batches of 32", layers),
         ("epochs", "24 epochs, each with an eighth of TESS", eighth),
         ("mixing", "mixed clips, a taller first layer", {"ours": True}),
     ):
@@ -79,8 +79,8 @@ def draw_as_the_article(row: dict, folder: Path) -> None:
     options = {"sr": 22_050, "hop_length": 100, "fmax": 20_000, "ax": figure.subplots(), **axes}
     librosa.display.specshow(decibels, **options)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target) as partial:
-        figure.savefig(partial, format="png")
+    with atomic_write(target) as new:
+        figure.savefig(new, format="png")
 
 
 def prepare(step: Step, clips: pd.DataFrame, corpus: str) -> Path:
