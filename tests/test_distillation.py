@@ -25,14 +25,20 @@ def seeded():
 
 def decibels(power):
     """Below the loudest that a clean picture can be."""
-    return 10 * power.log10() - 80
+    return 10 * power.log10()
+
+
+def power_of(pictures):
+    return 10 ** (8 * (pictures - 1))
 
 
 # ---- what is done to a picture
 
 
 def test_noise_is_a_floor_35_to_75_db_down_that_leans_by_up_to_10_db():
-    floor = decibels(add_noise(torch.zeros(300, 3, 20, 30))).median(dim=3).values.flatten(1)
+    floor = (
+        decibels(add_noise(power_of(torch.zeros(300, 3, 20, 30)))).median(dim=3).values.flatten(1)
+    )
     assert -76 < floor.mean(dim=1).min() < -70
     assert -40 < floor.mean(dim=1).max() < -34
     assert -80 < floor.min() < -77  # the softest noise at its soft end
@@ -41,7 +47,7 @@ def test_noise_is_a_floor_35_to_75_db_down_that_leans_by_up_to_10_db():
 
 def test_the_powers_of_noise_and_voice_add():
     tone = torch.full((300, 3, 20, 30), 0.8)  # -16 dB
-    noisy = decibels(add_noise(tone))
+    noisy = decibels(add_noise(power_of(tone)))
     assert noisy.min() >= -16.001
     assert noisy.median() == pytest.approx(-16, abs=0.2)
 
@@ -50,17 +56,17 @@ def test_babble_is_the_other_voices_each_softer_than_the_own():
     voices = torch.zeros(8, 3, 10, 40)
     for i in range(8):
         voices[i, :, i] = 1  # each on a row of its own
-    mixed = add_babble(voices)
+    mixed = add_babble(power_of(voices))
     for i in range(8):
         others = torch.cat([mixed[i, 0, :i], mixed[i, 0, i + 1 : 8]])
-        assert mixed[i, :, i] == pytest.approx(torch.full((3, 40), 1e8), rel=1e-4)
-        assert 1.5 < others.max() < 1e8
+        assert mixed[i, :, i] == pytest.approx(torch.ones(3, 40), rel=1e-4)
+        assert 1.5e-8 < others.max() < 1
         silent = mixed[i, :, 8:]
-        assert (silent < 1.01 * silent.min() + 5).all()  # nobody speaks there
+        assert (silent < 1.01 * silent.min() + 5e-8).all()  # nobody speaks there
 
 
 def test_babble_of_a_batch_of_one_is_that_voice_and_finite():
-    mixed = add_babble(torch.rand(1, 3, 8, 40))
+    mixed = add_babble(power_of(torch.rand(1, 3, 8, 40)))
     assert mixed.shape == (1, 3, 8, 40)
     assert mixed.isfinite().all()
 
@@ -68,7 +74,7 @@ def test_babble_of_a_batch_of_one_is_that_voice_and_finite():
 def test_echoes_follow_a_sound_and_die_away():
     click = torch.zeros(20, 3, 5, 60)
     click[..., 10] = 1
-    levels = decibels(add_reverb(click))
+    levels = decibels(add_reverb(power_of(click)))
     assert (levels[..., :10] < -76).all()  # nothing before it
     fall = -levels[..., 11:40].diff(dim=3)  # from column to column
     assert (fall > 0).all()
@@ -77,7 +83,7 @@ def test_echoes_follow_a_sound_and_die_away():
 
 
 def test_a_telephone_passes_the_middle_of_the_frequencies():
-    passed = (band_limit(torch.ones(500, 3, 100, 4)) > 1)[:, 0, :, 0]
+    passed = (band_limit(torch.ones(500, 3, 100, 4)) > 0)[:, 0, :, 0]
     assert passed[:, 45:85].all()
     highest, lowest = passed.byte().argmax(dim=1), 99 - passed.flip(1).byte().argmax(dim=1)
     assert highest.min() <= 1
@@ -87,14 +93,14 @@ def test_a_telephone_passes_the_middle_of_the_frequencies():
 
 
 @pytest.mark.parametrize("corruption", dict.fromkeys(CORRUPTIONS), ids=lambda one: one.__name__)
-def test_a_corruption_leaves_its_input_alone_and_gives_finite_power_from_1_up(corruption):
-    pictures = torch.rand(8, 3, 16, 40)
-    before = pictures.clone()
-    power = corruption(pictures)
-    assert torch.equal(pictures, before)
-    assert power.shape == pictures.shape
-    assert power.isfinite().all()
-    assert power.min() >= 1
+def test_a_corruption_leaves_its_input_alone_and_gives_finite_power(corruption):
+    power = power_of(torch.rand(8, 3, 16, 40))
+    before = power.clone()
+    changed = corruption(power)
+    assert torch.equal(power, before)
+    assert changed.shape == power.shape
+    assert changed.isfinite().all()
+    assert changed.min() >= 0
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
@@ -112,6 +118,18 @@ def test_the_loudest_point_stays_white_and_nothing_is_blacker_than_black():
     corrupted = corrupt(pictures, 1.0)
     assert corrupted.amax(dim=(1, 2, 3)) == pytest.approx(torch.ones(500), abs=1e-3)
     assert corrupted.min() >= 0
+
+
+def test_decibels_are_the_same_whatever_is_black():
+    """One sound, in pictures that go down to -80 and to -40 dB."""
+    sound = -40 * torch.rand(200, 3, 8, 12)
+    sound[:, :, 4, 6] = 0
+    levels = []
+    for top_db in (80, 40):
+        torch.manual_seed(1)
+        levels.append(top_db * (corrupt(1 + sound / top_db, 1.0, top_db) - 1))
+    assert levels[1] == pytest.approx(levels[0].clamp(min=-40), abs=0.01)
+    assert (levels[0] - sound).abs().flatten(1).amax(dim=1).median() > 1  # something was done
 
 
 def test_silence_stays_black():
@@ -135,7 +153,7 @@ class Ear(torch.nn.Module):
 
 
 CALM, ANGRY = 1, 4
-PUPIL = Recipe(start=Recipe(), corruption_p=1.0, epochs=1)
+PUPIL = Recipe(start=Recipe(), corruption_p=1.0, mixup=0.0, epochs=1)
 
 
 @pytest.fixture
@@ -162,14 +180,14 @@ def clean_pictures(learn):
 
 
 def test_the_pupil_begins_as_its_teacher(learn, teacher):
-    begin_distillation(learn, teacher, PUPIL)
+    begin_distillation(learn, teacher, PUPIL, 80.0)
     weights = learn.model.state_dict()
     assert weights
     assert all(torch.equal(weights[name], value) for name, value in teacher.state_dict().items())
 
 
 def test_the_pupil_learns_what_the_teacher_says_and_not_the_labels(learn, teacher):
-    begin_distillation(learn, teacher, PUPIL)
+    begin_distillation(learn, teacher, PUPIL, 80.0)
     learn.model.linear.bias.data.zero_()  # it forgets
     learn.fit(60, 0.1)
     answers = learn.model(clean_pictures(learn)).softmax(dim=1)
@@ -179,7 +197,7 @@ def test_the_pupil_learns_what_the_teacher_says_and_not_the_labels(learn, teache
 
 
 def test_the_teacher_is_asked_about_clean_pictures_and_copies_of_them(learn, teacher):
-    begin_distillation(learn, teacher, PUPIL)
+    begin_distillation(learn, teacher, PUPIL, 80.0)
     learn.fit(1, 0.0)
     (_, asked), clean = teacher.asked[0], clean_pictures(learn)
     assert len(asked) == 8 * (1 + N_TTA)
@@ -189,7 +207,7 @@ def test_the_teacher_is_asked_about_clean_pictures_and_copies_of_them(learn, tea
 
 
 def test_the_pupil_is_trained_on_corrupted_pictures_and_examined_on_clean_ones(learn, teacher):
-    begin_distillation(learn, teacher, PUPIL)
+    begin_distillation(learn, teacher, PUPIL, 80.0)
     learn.fit(1, 0.0)
     pictures = dict(learn.model.asked)  # by whether it is training
     changed = (pictures[True] - clean_pictures(learn)).abs().amax(dim=(1, 2, 3)) > 0.01
@@ -198,7 +216,7 @@ def test_the_pupil_is_trained_on_corrupted_pictures_and_examined_on_clean_ones(l
 
 
 def test_where_nothing_is_to_be_corrupted_the_pupil_is_trained_on_clean_pictures(learn, teacher):
-    begin_distillation(learn, teacher, Recipe(corruption_p=0.0))
+    begin_distillation(learn, teacher, Recipe(corruption_p=0.0), 80.0)
     learn.fit(1, 0.0)
     (training, batch), *_ = learn.model.asked
     assert training

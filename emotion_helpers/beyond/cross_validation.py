@@ -82,7 +82,7 @@ def begin_stage(learn: fastai.Learner, start: models.Network, recipe: Recipe) ->
     first = models.scale_kernels(start.model[0][0], rows // old_rows, columns // old_columns)
     start.model[0][0] = first
     if recipe.corruption_p:
-        begin_distillation(learn, start.model, recipe)
+        begin_distillation(learn, start.model, recipe, start.settings.top_db)
     else:
         learn.model.load_state_dict(start.model.state_dict())
 
