@@ -364,7 +364,7 @@ def test_a_chapter_has_few_short_cells_and_a_sentence_for_each(number):
         assert n_words <= 1_000
     else:
         assert 15 <= len(code) <= 25
-        assert 1_000 <= n_words <= 1_700
+        assert 1_000 <= n_words <= 1_600
 
 
 def rounded(text):
