@@ -83,6 +83,6 @@ def study_adaptation(corpus="real", data: str | None = None, **options) -> pd.Da
                     row.append(100 * np.mean(answers == truth[asked]))
                 rows.append(row)
     columns = ["speaker", "taught", "clips_taught", "clips_asked", "before", "after"]
-    table = pd.DataFrame(rows, columns=columns).round(2)
+    table = pd.DataFrame(rows, columns=columns).round(4)
     write_text(results_folder(corpus) / "adaptation.csv", table.to_csv(index=False))
     return table

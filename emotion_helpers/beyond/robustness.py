@@ -124,6 +124,6 @@ def study_robustness(corpus="real", data: str | None = None, every=5, **options)
             answers += part
     table = pd.DataFrame(answers, columns=["recipe", "condition", "right"])
     groups = table.groupby(["recipe", "condition"], sort=False).right
-    table = groups.agg(clips="size", accuracy="mean").round(2).reset_index()
+    table = groups.agg(clips="size", accuracy="mean").round(4).reset_index()
     write_text(results_folder(corpus) / "robustness.csv", table.to_csv(index=False))
     return table

@@ -142,7 +142,7 @@ def train_step(name: str, clips: pd.DataFrame, corpus: str, seed: int) -> Iterat
         row = {"step": name, "change": step.change + stage, "picture_px": px}
         row |= {"epochs": len(minutes) * sum(step.epochs), "seed": seed}
         row["minutes"] = round(sum(minutes.values()), 1)
-        for part, result in scores(predict_clips(learn, clips)).round(2).iterrows():
+        for part, result in scores(predict_clips(learn, clips)).round(4).iterrows():
             rows.append(row | {"corpus": part} | result.drop("clips").to_dict())
         yield rows
 
