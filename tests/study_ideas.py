@@ -73,7 +73,7 @@ def fourier(samples: list[np.ndarray]):
 
     what = "the transforms of a clip's three windows"
     yield compare(
-        "frames of all three windows in one call", what, 1.1, False, "nothing gained", at_once, now
+        "frames of all three windows in one call", what, 1.1, False, "slower", at_once, now
     )
     why = "a millisecond per clip; each worker would import torch, which takes seconds"
     yield compare("torch's transform (MKL) for scipy's", what, 2.0, False, why, by_torch, now)
@@ -126,7 +126,7 @@ def batches(pictures: list[np.ndarray]):
         for i in range(0, len(images), size):
             normalize(everything[i : i + size].float() / 255)
 
-    why = "a hundredth of the step that follows; fastai's DataBlock is what the reader types"
+    why = "little beside the step that follows; fastai's DataBlock is what the reader types"
     idea = "pictures as one uint8 tensor, converted once per batch"
     yield compare(
         idea, "making batches of pictures in memory", 3.0, False, why, from_tensor, from_images
@@ -156,7 +156,7 @@ def training(network: nn.Module):
     now = partial(step, *learner(), batch, truth)
     yield compare(
         "bfloat16 where the processor multiplies it",
-        *(what, 2.5, True, "a callback of a few lines; accuracy as in float32"),
+        *(what, 2.5, True, "a callback of a few lines"),
         *(now, partial(step, *learner(), batch, truth, half=False)),
     )
     why = "two lines"
@@ -169,7 +169,7 @@ def training(network: nn.Module):
     )
     model, optimizer = learner()
     compiled = partial(step, torch.compile(model), optimizer, batch, truth)
-    why = "minutes to compile, a compiler that readers may not have"
+    why = "it needs a compiler that readers may not have"
     yield compare("torch.compile", what, 1.1, False, why, compiled, now)
 
     def on_one_thread():
@@ -222,7 +222,7 @@ def answers(network: nn.Module, pictures: list[np.ndarray]):
             now()
 
     what = "an answer about a window of a recording"
-    why = "within what differs from run to run on processors without bfloat16"
+    why = "nothing gained"
     yield compare("channels last when a model is loaded", what, 1.2, False, why, kept_last, now)
     why = "one loop less to read as it is; memory grows with the recording"
     yield compare("all windows in one batch", what, 1.2, False, why, together, now)
