@@ -1,4 +1,5 @@
-"""What ideas for speed bring, one by one, beside what had been predicted of them.
+"""What ideas for speed bring, one by one, beside what had been predicted of them (of the first four
+when quick trials of them had been seen).
 
     .venv/bin/python -W ignore tests/study_ideas.py
 
