@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import scipy.fft
 import torch
-from benchmark import CORES, RECIPE, SETTINGS, in_turns, on_one_core
+from benchmark import CORES, RECIPE, SETTINGS, on_one_core, times_as_fast
 from PIL import Image
 from torch import nn
 
@@ -33,9 +33,9 @@ from emotion_helpers.pictures import centre_voice, mel_picture, resize
 COLUMNS = ["idea", "what", "predicted", "ratio", "ratio_min", "ratio_max", "kept", "why"]
 
 
-def compare(idea, what, predicted, kept, why, with_it, without, repeats=5, scale=1.0) -> dict:
-    """A row of the table; `scale` is for a `with_it` that does more, or less, than `without`."""
-    ratios = [scale * b / a for a, b in in_turns(with_it, without, repeats)]
+def compare(idea, what, predicted, kept, why, with_it, without) -> dict:
+    """A row of the table."""
+    ratios = times_as_fast(with_it, without)
     numbers = [round(float(f(ratios)), 2) for f in (np.median, np.min, np.max)]
     row = dict(zip(COLUMNS, [idea, what, predicted, *numbers, kept, why], strict=True))
     print(f"{idea}: {numbers[0]:.2f} ({predicted} predicted), {what}", flush=True)
@@ -119,9 +119,8 @@ def batches(pictures: list[np.ndarray]):
 
     def from_images():
         for i in range(0, len(images), size):
-            arrays = [np.asarray(image) for image in images[i : i + size]]
-            items = [torch.from_numpy(array).permute(2, 0, 1) for array in map(np.array, arrays)]
-            normalize(torch.stack(items).float() / 255)
+            arrays = [torch.from_numpy(np.array(image)) for image in images[i : i + size]]
+            normalize(torch.stack([array.permute(2, 0, 1) for array in arrays]).float() / 255)
 
     def from_tensor():
         for i in range(0, len(images), size):
@@ -207,13 +206,9 @@ def answers(network: nn.Module, pictures: list[np.ndarray]):
     windows = [models.to_tensor(picture, RECIPE) for picture in pictures[:12]]
     ask = torch.inference_mode()(partial(predict_proba, recipe=RECIPE, n_tta=models.N_TTA))
 
-    def now():
+    def one_by_one(network):
         for window in windows:
-            ask(model, window)
-
-    def kept_last():
-        for window in windows:
-            ask(last, window)
+            ask(network, window)
 
     def together():
         ask(model, torch.cat(windows))
@@ -222,9 +217,17 @@ def answers(network: nn.Module, pictures: list[np.ndarray]):
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             now()
 
-    what = "an answer about a window of a recording"
+    what, now = "an answer about a window of a recording", partial(one_by_one, model)
     why = "nothing gained"
-    yield compare("channels last when a model is loaded", what, 1.2, False, why, kept_last, now)
+    yield compare(
+        "channels last when a model is loaded",
+        what,
+        1.2,
+        False,
+        why,
+        partial(one_by_one, last),
+        now,
+    )
     why = "one loop less to read as it is; memory grows with the recording"
     yield compare("all windows in one batch", what, 1.2, False, why, together, now)
     why = "probabilities would differ from machine to machine"
