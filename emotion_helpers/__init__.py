@@ -3,9 +3,9 @@
 The tutorial: `audio` (any sound file to samples), `clips` (what a file name says), `demo` (voices
 that a program made), `corpora` (where clips come from), `pictures` (sound to spectrogram), `splits`
 (who is tested on), `augmentation`, `models` (the network), `training`, `evaluation`, `plots`.
-Beyond it, in `emotion_helpers.beyond`: `learners`, `distillation`, `cross_validation` (unseen
-speakers), `staircase`, `prediction` (any recording), `explanation`, `adaptation`, `robustness`,
-`app`. Then `notebooks`, which runs them. Each room uses only rooms before it.
+Beyond it, in `emotion_helpers.beyond`: `distillation`, `cross_validation` (unseen speakers),
+`prediction` (any recording), `explanation`, `adaptation`, `robustness`, `app`. Then `notebooks`,
+which runs them. Each room uses only rooms before it.
 """
 
 import hashlib

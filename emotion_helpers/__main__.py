@@ -13,7 +13,6 @@ from . import EmotionHelpersError
 COMMANDS = {  # name: the function that it calls (imported only then: torch takes seconds), help
     "tutorial": ("notebooks.run_tutorial", "run the notebooks in order, top to bottom"),
     "evaluate": ("beyond.cross_validation.evaluate", "train and test a recipe on a split's folds"),
-    "staircase": ("beyond.staircase.study_staircase", "from the article's recipe to ours"),
     "train": ("beyond.cross_validation.train_final", "train the network that predict and app ask"),
     "robustness": ("beyond.robustness.study_robustness", "unseen speakers in noise, rooms, ..."),
     "adaptation": ("beyond.adaptation.study_adaptation", "what a few clips of a speaker bring"),
@@ -35,11 +34,6 @@ OPTIONS = {
         ("--folds", "only these, counted from 1", {"type": int, "nargs": "+"}),
         ("--validate", "leave the fold alone, test on others", {"action": "store_true"}),
         *TRAINING,
-    ],
-    "staircase": [
-        TRAINING[0],
-        ("--steps", "only these, such as article colours", {"nargs": "+"}),
-        ("--seeds", "how many networks for each step", {"type": int, "default": 1}),
     ],
     **dict.fromkeys(("train", "robustness", "adaptation"), TRAINING),
     "predict": [

@@ -67,8 +67,15 @@ def decode(path: str | Path, track: int, notes: list[str]) -> Iterator[av.AudioF
         begins = [match.start() for match in re.finditer(rb"OggS\0\x02", content)]
         starts = [0] + [end for start, end in pairwise(begins) if end - start > 300]
         parts = [io.BytesIO(content[start:end]) for start, end in pairwise([*starts, None])]
-        for part in parts if content else [file]:
-            with av.open(part, **OPTIONS) as container:
+        for number, part in enumerate(parts if content else [file]):
+            try:
+                container = av.open(part, **OPTIONS)
+            except av.FFmpegError:  # a joined file that ends within its header
+                if not number:
+                    raise
+                damaged += 1
+                continue
+            with container:
                 packets = container.demux(container.streams.audio[track])
                 while True:
                     try:

@@ -74,7 +74,8 @@ def files_below(folder: str | Path) -> Iterator[Path]:
     """Every file below a folder, sorted, without hidden ones; links are followed, loops end."""
     seen = {os.path.realpath(folder)}
     for parent, folders, names in os.walk(folder, followlinks=True):
-        real = {os.path.realpath(Path(parent, name)): name for name in sorted(folders)[::-1]}
+        shown = sorted((name for name in folders if name[0] != "."), reverse=True)
+        real = {os.path.realpath(Path(parent, name)): name for name in shown}
         folders[:] = sorted(name for path, name in real.items() if path not in seen)
         seen.update(real)
         paths = [Path(parent, name) for name in sorted(names) if name[0] != "."]
@@ -96,7 +97,7 @@ def describe_clip(path: Path) -> dict:
         return row | {"md5": hashlib.md5(path.read_bytes()).hexdigest(), "path": str(path)}
     except ClipError as error:
         return {"path": path, "reason": str(error).removeprefix(f"{path.name}: ")}
-    except (av.FFmpegError, OSError, IndexError) as error:
+    except (av.FFmpegError, OSError, IndexError, AttributeError) as error:  # or no known codec
         reason = getattr(error, "strerror", "no sound in it")
         return {"path": path, "reason": f"not a recording that can be read ({reason})"}
 

@@ -10,7 +10,7 @@ import pooch
 import requests
 
 from . import EmotionHelpersError, own_folder, remove_leftovers
-from .clips import clip_path, files_below
+from .clips import clip_path, files_below, find_clips
 from .demo import make_demo
 
 CLONE = Path(__file__).resolve().parent.parent
@@ -157,7 +157,7 @@ def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPEC
             for archive in archives:
                 unpack(archive, unpacked)
             if not any(unpacked.iterdir()):
-                raise CorpusError(f"DATA is {data}: no RAVDESS or TESS clip there, nor in a zip")
+                find_clips(data)  # an error that says why none of its files is one
     elif not data:
         for key in missing:
             fetch(key, folder)

@@ -155,11 +155,6 @@ def normalize(pictures: Tensor) -> Tensor:
     return (pictures - MEAN.to(pictures)) / STD.to(pictures)
 
 
-def denormalize(pictures: Tensor) -> Tensor:
-    """What `normalize` was given, from 0 to 1."""
-    return (pictures * STD.to(pictures) + MEAN.to(pictures)).clamp(0, 1)
-
-
 def predict_proba(model, pictures: Tensor, recipe: Recipe, n_tta=0, generator=None) -> Tensor:
     """Probability of each emotion, shape (n, 8), for pictures, shape (n, 3, height, width).
     Test-time augmentation as in fastai's `learn.tta`: a quarter the picture as it is, three
@@ -211,7 +206,7 @@ def load_model(folder: str | Path) -> Network:
     """The network that `save_model` wrote; nothing in the file is executed. Raises
     `EmotionHelpersError` naming the file if it is missing, damaged or something else."""
     file = Path(folder) / "model.safetensors"
-    make = "run chapter 04 or `python -m emotion_helpers train`, which train a network"
+    make = "run chapter 04 (tutorial), 06 (unseen-speakers) or `python -m emotion_helpers train`"
     if not file.exists():
         raise EmotionHelpersError(f"{file} is missing: {make}")
     try:

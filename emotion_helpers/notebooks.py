@@ -50,25 +50,17 @@ def show_figures() -> None:
     from matplotlib.figure import Figure
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-    def has_picture(figure):
-        images = [image.get_size() for ax in figure.axes for image in ax.images]
+    def as_svg_or_jpeg(figure):
+        sizes = [max(image.get_size()) for ax in figure.axes for image in ax.images]
         meshes = any(isinstance(part, QuadMesh) for ax in figure.axes for part in ax.collections)
-        return meshes or any(max(size) > 16 for size in images)
-
-    def as_svg(figure):
-        return None if has_picture(figure) else print_figure(figure, "svg")
-
-    def as_jpeg(figure):
-        if not has_picture(figure):
-            return None
+        if not meshes and max(sizes, default=0) <= 16:
+            return {"image/svg+xml": print_figure(figure, "svg") or ""}
         data = print_figure(figure, "jpeg", pil_kwargs={"quality": 80})
         width, height = Image.open(BytesIO(data)).size
-        return data, {"width": width // 2, "height": height // 2}
+        return {"image/jpeg": data}, {"image/jpeg": {"width": width // 2, "height": height // 2}}
 
-    set_matplotlib_formats("svg")
-    formatters = get_ipython().display_formatter.formatters
-    formatters["image/svg+xml"].for_type(Figure, as_svg)
-    formatters["image/jpeg"].for_type(Figure, as_jpeg)
+    set_matplotlib_formats()  # none beside ours
+    get_ipython().display_formatter.mimebundle_formatter.for_type(Figure, as_svg_or_jpeg)
 
 
 def play(path: str | Path, note: str = "") -> None:
@@ -90,7 +82,7 @@ class ThisPython(AsyncKernelManager):
     @property
     def kernel_spec(self):
         launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return kernelspec.KernelSpec(argv=[*launch, "--IPKernelApp.log_level=ERROR"])
+        return kernelspec.KernelSpec(argv=[*launch, "--IPKernelApp.log_level=CRITICAL"])
 
 
 def run_notebook(path: Path, output: Path, corpus: str, **parameters):

@@ -195,7 +195,7 @@ def render(clips: pd.DataFrame, folder, settings=SpectrogramSettings(), n_jobs=-
         stale = tidy(folder, wanted, settings)
         # librosa's compiled parts are made here, once: workers that compile and store them at the
         # same time crash the next process that loads them (numba/numba issue 10128).
-        mel_picture(np.ones(settings.sample_rate), settings)
+        mel_picture(np.arange(settings.sample_rate) % 2, settings)  # silence would not be trimmed
         jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=16)
         made = jobs(delayed(render_clip)(row, folder, settings) for row in rows)
         report = list(tqdm(made, total=len(rows), desc="pictures", unit="clip", mininterval=1))

@@ -2,7 +2,6 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from .clips import EMOTIONS
@@ -48,17 +47,4 @@ def show_picture(picture, ax=None, settings=SpectrogramSettings(), axes=True, se
         ax.set(xlabel="time [s]", ylabel="frequency [kHz]")
     else:
         ax.set_xticks([])
-    return ax
-
-
-def plot_counts(counts: pd.DataFrame, ax=None, unit: str = "clips"):
-    """Stacked bars: how many `unit` of each emotion (rows), a colour per corpus (columns); axes."""
-    colours = [CORPUS_COLOURS.get(corpus, "grey") for corpus in counts]
-    ax = counts.plot.bar(stacked=True, color=colours, ax=ax or plt.gca(), width=0.8, rot=30)
-    for bars in ax.containers:
-        labels = [f"{count:.0f}" if count else "" for count in bars.datavalues]
-        colour = "black" if bars[0].get_facecolor()[1] > 0.5 else "white"
-        ax.bar_label(bars, labels=labels, label_type="center", color=colour, fontsize=9)
-    ax.set(xlabel="", ylabel=unit)
-    ax.legend([corpus.upper() for corpus in counts], loc="upper left", bbox_to_anchor=(1, 1))
     return ax

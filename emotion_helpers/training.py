@@ -143,7 +143,6 @@ class CheckpointEveryEpoch(fastai.Callback):
         config = self.config | {"epochs": self.n_epoch, "lr": rates, "seed": self.seed}
         folder = self.runs / f"{config.get('name', 'run')}-{config_hash(config)}"
         self.file, self.parts = folder / "last.pth", describe_learner(self.learn)
-        self.writer = None  # of the table of epochs, while some are passed over
         self.history.clear()
         if self.file.exists():
             self.load()
@@ -161,8 +160,6 @@ class CheckpointEveryEpoch(fastai.Callback):
             raise EmotionHelpersError(f"{problem}: {advice}")
         self.history += state["history"]
         print(f"{self.file.parent.name}: {len(self.history)} of {self.n_epoch} epochs are done")
-        for *numbers, seconds in map(dict.values, self.history):
-            self.learn.logger([*numbers, f"{int(seconds) // 60:02}:{int(seconds) % 60:02}"])
         self.model.load_state_dict(state["model"])
         self.opt.load_state_dict(state["opt"])
         if state["scaler"]:  # of half precision on a GPU
@@ -176,10 +173,11 @@ class CheckpointEveryEpoch(fastai.Callback):
             torch.save(state | {"history": self.history}, file)
 
     def before_epoch(self):
-        if self.epoch < len(self.history):
-            self.writer, self.learn.logger = self.writer or self.learn.logger, fastai.noop
+        if self.epoch < len(self.history):  # it is shown as if it had just been trained
+            _, *numbers, seconds = self.history[self.epoch].values()
+            self.recorder.log += numbers
+            self.recorder.start_epoch = time.time() - seconds
             raise fastai.CancelEpochException
-        self.learn.logger = self.writer or self.learn.logger
         fastai.set_seed(self.seed + self.epoch)
         self.dls.train.rng = random.Random(self.seed + self.epoch)
         self.recorder.smooth_loss.reset()  # it would remember epochs that a later run has not seen
@@ -220,6 +218,8 @@ def describe_learner(learn: fastai.Learner) -> list[str]:
     weights = sum(part.numel() for part in learn.model.parameters() if part.requires_grad)
     parts = (learn.opt_func, loss, *callbacks, type(batches), settings)
     numbers = [f"moms={learn.moms}", f"wd={learn.wd}", f"bs={learn.dls.bs}", f"clips={clips}"]
+    if hasattr(batches, "wgts"):  # fastai's WeightedDL
+        numbers.append(f"weights of clips={config_hash(batches.wgts.tolist())}")
     numbers += [f"trained weights={weights}", f"picture size={train[0][0].shape}"]
     return [*map(describe, [*parts, *batches.after_item.fs, *batches.after_batch.fs]), *numbers]
 

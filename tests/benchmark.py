@@ -6,7 +6,6 @@ else the machine does slows both. Takes some minutes, on Linux or macOS, and wan
 """
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -28,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from emotion_helpers import models, write_text
 from emotion_helpers.audio import read_audio
-from emotion_helpers.beyond.learners import make_learner
+from emotion_helpers.beyond.cross_validation import make_learner
 from emotion_helpers.beyond.prediction import map_in_threads, predict
 from emotion_helpers.clips import find_clips
 from emotion_helpers.corpora import get_corpora, results_folder
@@ -263,10 +262,11 @@ def answers(clips: pd.DataFrame, model: Path):
 
 def cpu_seconds(*arguments) -> float:
     """Seconds of CPU time that a new Python takes for something."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, *map(str, arguments)], check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    command = [sys.executable, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)  # of this process alone
+    assert status == 0, command
+    return usage.ru_utime + usage.ru_stime
 
 
 def commands(clips: pd.DataFrame, model: Path):

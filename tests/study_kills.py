@@ -1,4 +1,4 @@
-"""Kill rendering, training, saving and downloading at random moments, a hundred times each.
+"""Kill rendering, training, saving and making the demo voices at random moments, many times each.
 
     .venv/bin/python tests/study_kills.py [how many times] [Rendering Training Saving Demo]
 

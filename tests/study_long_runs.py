@@ -21,8 +21,7 @@ from hostile import quick_network
 from sounds import voice
 
 from emotion_helpers.beyond import app
-from emotion_helpers.beyond.cross_validation import prepare_pictures
-from emotion_helpers.beyond.learners import make_learner
+from emotion_helpers.beyond.cross_validation import make_learner, prepare_pictures
 from emotion_helpers.beyond.prediction import predict
 from emotion_helpers.models import RECIPES
 from emotion_helpers.pictures import SpectrogramSettings

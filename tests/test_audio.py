@@ -232,6 +232,14 @@ def test_chained_ogg(speech, tmp_path, first):
     assert np.abs(recording.samples).max() < 0.6
 
 
+@pytest.mark.parametrize("length", [30, 400, 3_000])
+def test_chained_ogg_whose_last_part_breaks_off_in_its_header(speech, tmp_path, length):
+    whole = ogg_bytes(speech, 48_000)
+    (tmp_path / "a.ogg").write_bytes(whole + whole[:length])
+    recording = read_recording(tmp_path / "a.ogg", RATE)
+    assert recording.seconds == pytest.approx(2, abs=0.1)
+
+
 def test_zeros_before_an_mp3(speech, tmp_path):
     content = bytes(2**16) + encoded(speech, 48_000, "libmp3lame", "mp3")
     (tmp_path / "a.mp3").write_bytes(content)

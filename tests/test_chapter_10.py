@@ -5,18 +5,22 @@ import logging
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from collections import Counter
 from functools import partial
+from io import BytesIO
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
+import pandas as pd
 import pytest
 from chapters import code_of, run_cells
 from joblib import parallel_config
 
-from emotion_helpers.beyond.prediction import map_in_threads, predict
-from emotion_helpers.pictures import render
+from emotion_helpers.beyond.prediction import map_in_threads, predict, predict_files
+from emotion_helpers.pictures import picture_files, render
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +54,13 @@ def test_after_a_killed_worker_every_picture_is_there_once(client, demo_clips, t
     given = {"scratch": tmp_path, "os": os, "time": time, "N_CLIPS": 18}  # so at six pictures
     kill_one = run_cells("10", "def kill_one", **given)["kill_one"]
     pids = client.run(os.getpid).values()
-    killer = Thread(target=kill_one, args=[min(pids)])
+    finished = {}
+
+    def kill():
+        kill_one(min(pids))
+        finished.update((path, path.stat().st_ino) for path in tmp_path.glob("killed/*/*.png"))
+
+    killer = Thread(target=kill)
     killer.start()
     with parallel_config("dask"):
         report = render(demo_clips, tmp_path / "killed")
@@ -58,6 +68,8 @@ def test_after_a_killed_worker_every_picture_is_there_once(client, demo_clips, t
     assert min(pids) not in client.run(os.getpid).values()
     assert list(report.clip_id) == sorted(demo_clips.clip_id)
     assert set(report.status) <= {"made", "kept"}
+    assert len(finished) >= 6
+    assert all(path.stat().st_ino == file for path, file in finished.items())  # the same files
     assert content(tmp_path / "killed") == content(tmp_path / "here")
 
 
@@ -68,6 +80,39 @@ def test_a_cluster_answers_about_recordings_as_threads_do(client, demo_clips, ne
         there = [answer.probabilities for answer in map_in_threads(ask, paths, disable=True)]
     for one, other in zip(here, there, strict=True):
         assert list(one.values()) == pytest.approx(list(other.values()), abs=1e-5)
+
+
+def test_a_cluster_answers_about_a_folder_as_threads_do(
+    client, demo_clips, network_folder, tmp_path
+):
+    for path in demo_clips.path[:2]:
+        (tmp_path / Path(path).name).symlink_to(path)
+    ask = partial(predict_files, [str(tmp_path)], network_folder)
+    ask(csv=tmp_path / "here.csv")
+    with parallel_config("dask"):
+        ask(csv=tmp_path / "there.csv")
+    here, there = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("here", "there"))
+    pd.testing.assert_frame_equal(here, there, atol=2e-4)  # four digits are written
+    assert len(here) == 2
+
+
+def test_a_shard_holds_every_picture_beside_its_label(demo_pictures, small, tmp_path):
+    """Read with Python's own tarfile, and by fsspec as the chapter does."""
+    fsspec = pytest.importorskip("fsspec")
+    (tmp_path / "local").symlink_to(demo_pictures)
+    files = partial(picture_files, settings=small)
+    given = {"fsspec": fsspec, "tarfile": tarfile, "BytesIO": BytesIO, "picture_files": files}
+    write_shard = run_cells("10", "def write_shard", scratch=tmp_path, **given)["write_shard"]
+    for address in (f"file://{tmp_path}/0.tar", "memory://0.tar"):
+        write_shard(address)
+        shard = dict(fsspec.get_mapper(f"tar://::{address}"))
+        pictures = {path.name: path for path in files(tmp_path / "local")}
+        assert len(shard) == 2 * len(pictures)
+        for name, path in pictures.items():
+            assert shard[name] == path.read_bytes()
+            assert shard[name.replace(".png", ".txt")].decode() == path.parent.name
+    with tarfile.open(tmp_path / "0.tar") as tar:
+        assert len(tar.getnames()) == 2 * len(pictures)
 
 
 def test_two_processes_see_every_clip_once_an_epoch(demo_clips, tmp_path):

@@ -234,8 +234,20 @@ def test_a_folder_and_a_link_to_it_are_one(tmp_path, tone):
 def test_hidden_files_and_dangling_links_are_no_files(tmp_path, tone):
     tone(tmp_path / "a/b.wav")
     (tmp_path / ".DS_Store").write_bytes(b"")
+    tone(tmp_path / ".Trash-1000/deleted.wav")
     (tmp_path / "a/gone.wav").symlink_to(tmp_path / "nowhere.wav")
     assert list(files_below(tmp_path)) == [tmp_path / "a/b.wav"]
+
+
+def test_a_wav_of_a_kind_that_nobody_knows_is_left_out(tmp_path, tone):
+    """One changed byte in its header; nothing else of the corpus must suffer."""
+    tone(tmp_path / "OAF_back_sad.wav")
+    path = tone(tmp_path / "OAF_bar_sad.wav")
+    content = path.read_bytes()
+    path.write_bytes(content[:20] + b"\0\0" + content[22:])
+    clips, left_out = find_clips(tmp_path)
+    assert list(clips.clip_id) == ["OAF_back_sad"]
+    assert list(left_out.file) == ["OAF_bar_sad.wav"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")

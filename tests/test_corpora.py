@@ -615,15 +615,23 @@ def test_data_without_clips_is_an_error_that_names_it(project, web, tmp_path, ki
         data.mkdir()
     if kind == "photos":
         (data / "photos.zip").write_bytes(zipped({"cat.jpg": b"miaow"}))
-    with pytest.raises(CorpusError, match=str(data)):
+    with pytest.raises(EmotionHelpersError, match=f"{data}.*set DATA|{data}.*get it again"):
         get_corpora("real", str(data))
+    assert web.asked == []
+
+
+def test_data_whose_files_are_all_something_else_is_told_why(project, web, tmp_path):
+    for name in ("03-02-01-01-01-01-01.wav", "03-01-01-01-01-01-01.flac"):  # a song, no wav
+        (tmp_path / name).write_bytes(b"RIFF")
+    with pytest.raises(EmotionHelpersError, match=r"a song.*not a \.wav|not a \.wav.*song"):
+        get_corpora("real", tmp_path)
     assert web.asked == []
 
 
 @pytest.mark.parametrize("kind", ["missing", "missing.zip"])
 def test_data_that_is_not_there_is_an_error_also_if_the_corpora_are(project, tmp_path, kind):
     get_corpora("real")
-    with pytest.raises(CorpusError, match=str(tmp_path / kind)):
+    with pytest.raises(EmotionHelpersError, match=str(tmp_path / kind)):
         get_corpora("real", tmp_path / kind)
 
 

@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,7 @@ from emotion_helpers.beyond.explanation import (
 from emotion_helpers.clips import EMOTIONS
 from emotion_helpers.models import Network, Recipe, normalize, scale_kernels, to_tensor
 from emotion_helpers.pictures import SpectrogramSettings, mel_picture
+from emotion_helpers.plots import title
 
 
 @pytest.fixture(scope="module")
@@ -307,3 +309,20 @@ def test_a_damaged_picture_among_the_nearest_is_an_error_of_ours(trained, tmp_pa
     monkeypatch.setattr(explanation, "pictures_folder", lambda *_: tmp_path / "pictures")
     with pytest.raises(EmotionHelpersError, match=f"{damaged.name} is damaged"):
         training_features(replace(trained))
+
+
+@pytest.mark.parametrize("emotion", ["fearful", "happy"])
+def test_the_difference_of_maps_that_chapter_07_invites_to_try_is_drawn(pictures, chapter, emotion):
+    evidence = chapter["activation_map"](pictures[2], "angry")
+    given = {**chapter, "picture": pictures[2], "evidence": evidence, "CORPUS": "demo"}
+    given |= {"show_map": show_map, "title": title, "settings": SpectrogramSettings()}
+    with plt.rc_context():
+        plt.figure()
+        run_cells(
+            "07", "difference of two", change=lambda s: s.replace("fearful", emotion), **given
+        )
+        drawn = [np.asarray(image.get_array()) for ax in plt.gcf().axes for image in ax.images]
+        plt.close("all")
+    difference = evidence - chapter["activation_map"](pictures[2], emotion)
+    assert any(image.shape[:2] == pictures[2].shape[:2] for image in drawn)
+    assert np.ptp(difference) > 0

@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from PIL import Image
@@ -39,7 +40,8 @@ def clips(demo_clips):
 def test_killed_at_a_random_moment_nothing_half_is_left_and_the_next_run_ends_the_same(
     tmp_path, clips, case, times
 ):
-    kill_and_go_on(case(tmp_path, clips), times)
+    killed = kill_and_go_on(case(tmp_path, clips), times)
+    assert killed or case is Saving, "each kill came after the end"
     shutil.rmtree(tmp_path)
 
 
@@ -177,6 +179,28 @@ def test_a_picture_that_was_damaged_is_named_with_what_to_do(tmp_path, clips, sm
 
 
 # ---- Ctrl-C
+
+
+@forks
+@pytest.mark.slow
+def test_ctrl_c_while_the_notebooks_run_is_a_line_and_130(tmp_path):
+    """The kernel of the notebook gets it too, as in a terminal."""
+    begun = "open('begun', 'w').close()"
+    cells = [nbformat.v4.new_code_cell(f"{begun}\nimport time\ntime.sleep(60)")]
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "01-x.ipynb")
+    shutil.copytree(ROOT / "emotion_helpers", tmp_path / "emotion_helpers")
+    command = [sys.executable, "-m", "emotion_helpers", "tutorial"]
+    options = {"cwd": tmp_path, "stderr": subprocess.PIPE, "start_new_session": True}
+    with subprocess.Popen(command, **options) as run:
+        while not (tmp_path / "notebooks" / "begun").exists():
+            assert run.poll() is None, run.stderr.read()
+            time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGINT)
+        errors = run.stderr.read().decode()
+    assert run.returncode == 130, errors
+    assert errors.splitlines()[-1] == "stopped; what is finished is kept"
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("module", ["numpy", "torch"])

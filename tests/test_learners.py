@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from emotion_helpers.beyond.learners import SkipValidation, make_learner
+from emotion_helpers.beyond.cross_validation import SkipValidation, make_learner
 from emotion_helpers.models import Recipe, build_network
 from emotion_helpers.training import MixOrCut, fastai, picture_loaders
 

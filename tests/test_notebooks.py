@@ -13,6 +13,7 @@ import nbformat
 import pandas as pd
 import pytest
 import soundfile as sf
+import torch
 from chapters import NOTEBOOKS
 from PIL import Image
 
@@ -80,6 +81,23 @@ def test_a_notebook_runs_top_to_bottom_on_the_demo_voices(project, name):
     assert any("Nobody speaks in these clips" in text for text in words)  # the banner
     assert not [text for text in words if "Warning" in text]
     nbformat.validate(notebook)
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_again_in_a_new_kernel_and_from_another_folder(project, tmp_path):
+    """Chapter 04, whose training is on disk already: it loads it and ends with the same network."""
+    (path,) = (path for path in NOTEBOOKS if path.name.startswith("04"))
+    before = load_model(project / "models" / "demo" / "tutorial").model.state_dict()
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(f"%cd {tmp_path}"))
+    nbformat.write(notebook, project / "notebooks" / "executed" / path.name)
+    again = run_in(project, f"executed/{path.name}", **QUICK["04"])
+    shutil.rmtree(project / "notebooks" / "executed")
+    text = " ".join(o.get("text", "") for cell in again.cells for o in cell.get("outputs", []))
+    assert text.count("1 of 1 epochs are done") == 3
+    after = load_model(project / "models" / "demo" / "tutorial").model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -49,6 +49,18 @@ def test_pictures_are_made_where_processes_cannot_fork(tmp_path, clips, small):
     assert [file.read_bytes() for file in without] == [file.read_bytes() for file in here]
 
 
+def test_line_ends_stay_as_they_are_where_python_would_change_them(tmp_path, monkeypatch):
+    write = Path.write_text
+
+    def write_as_on_windows(path, text, encoding=None, errors=None, newline=None):
+        text = text if newline == "" else text.replace("\n", "\r\n")
+        return write(path, text, encoding, errors, newline="")
+
+    monkeypatch.setattr(Path, "write_text", write_as_on_windows)
+    write_text(tmp_path / "table.csv", "a,b\n1,2\n")
+    assert (tmp_path / "table.csv").read_bytes() == b"a,b\n1,2\n"
+
+
 def test_paths_of_more_than_260_characters_are_paths(tmp_path, clips, small, network):
     deep = tmp_path.joinpath(*["a folder with quite a long name, as some people like them"] * 6)
     assert len(str(deep)) > 260

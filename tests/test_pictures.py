@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -42,6 +44,22 @@ def demo_voice(tmp_path_factory):
         return read_audio(folder / name, rate)
 
     return samples_of
+
+
+WARM = """
+import sys
+import pandas as pd
+from emotion_helpers.pictures import render
+render(pd.DataFrame(columns=["clip_id", "emotion", "path"]), sys.argv[1])
+print("librosa.core.pitch" in sys.modules)
+"""
+
+
+def test_what_librosa_compiles_is_compiled_before_the_workers_start(tmp_path):
+    """Workers that compiled and stored it at once would crash the next (numba issue 10128)."""
+    command = [sys.executable, "-c", WARM, tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "True"
 
 
 # ---- one picture

@@ -61,6 +61,18 @@ def test_nothing_that_is_committed_is_sound_weights_or_a_clip():
     assert {name for name in names if name.startswith(("data/", "models/"))} <= kept
 
 
+def test_nothing_that_was_ever_committed_has_the_name_of_sound_or_weights():
+    """In the whole history that is here: what a later commit deleted can still be had."""
+    command = ["git", "-C", str(ROOT), "rev-list", "--objects", "--all"]
+    try:
+        lines = subprocess.check_output(command, stderr=subprocess.DEVNULL).decode().splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no git here to say what was committed")
+    names = {line.partition(" ")[2] for line in lines}
+    assert "README.md" in names
+    assert not {name for name in names if problems_of(name, b"") and not name.startswith(OURS)}
+
+
 def test_no_picture_of_a_clip_is_committed():
     """Eight folders of spectrograms can be turned into sound again."""
     clip = re.compile(

@@ -6,11 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+import study_staircase as rooms
 from PIL import Image
+from study_staircase import Step, draw_as_the_article, staircase, study_staircase
 
 from emotion_helpers import EmotionHelpersError, corpora
-from emotion_helpers.beyond import staircase as rooms
-from emotion_helpers.beyond.staircase import Step, draw_as_the_article, staircase, study_staircase
 
 
 def test_the_articles_pictures_are_the_default_figure_of_its_time(demo_clips, tmp_path):

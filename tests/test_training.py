@@ -433,6 +433,24 @@ def test_another_sampler_never_gets_the_run(learner, load, tmp_path):
         fit(other, 1, 1e-2, tmp_path, CONFIG)
 
 
+def test_a_sampler_with_other_weights_never_gets_the_run(
+    learner, demo_pictures, demo_clips, tmp_path
+):
+    """fastai's WeightedDL, which draws some clips more often."""
+    files, valid = sorted(demo_pictures.glob("*/*.png")), set(demo_clips.clip_id[:8])
+
+    def weighted(first):
+        loaders = make_loaders(files, valid, [], 8, fastai.TfmdDL, item_tfms=fastai.Resize(16))
+        wgts = [first] + [1.0] * (len(loaders.train_ds) - 1)
+        train = fastai.WeightedDL(loaders.train_ds, bs=8, wgts=wgts, after_item=fastai.ToTensor)
+        train.after_batch = loaders.train.after_batch
+        return learner(fastai.DataLoaders(train, loaders.valid))
+
+    fit(weighted(1.0), 1, 1e-2, tmp_path, CONFIG)
+    with pytest.raises(EmotionHelpersError, match="weights of clips"):
+        fit(weighted(9.0), 1, 1e-2, tmp_path, CONFIG)
+
+
 def test_pictures_made_with_other_settings_never_get_the_run(
     learner, load, tmp_path, demo_clips, small
 ):

@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,12 +15,11 @@ from .. import EmotionHelpersError, atomic_write, config_hash, models, write_tex
 from ..clips import EMOTIONS, find_clips
 from ..corpora import get_corpora, models_folder, pictures_folder, results_folder
 from ..evaluation import fit_temperature, predict_clips, scores
-from ..models import DEPLOYED_RECIPE, RECIPES, Recipe
+from ..models import DEPLOYED_RECIPE, RECIPES, Recipe, scale_kernels
 from ..pictures import SpectrogramSettings, render
 from ..splits import ACTORS, count_folds, speaker_folds
-from ..training import checkpoints, fastai, picture_loaders
+from ..training import HEAD, MixOrCut, checkpoints, fastai, picture_loaders, speed_callbacks
 from .distillation import begin_distillation
-from .learners import SkipValidation, make_learner
 
 KEYS = ["recipe", "split", "fold", "seed"]  # one row per run in the tables of results
 
@@ -76,10 +74,32 @@ def describe_run(e: Experiment, clips: pd.DataFrame, train: set[str], test: set[
     return run | {"trained_on": len(train), "clips": len(test)}
 
 
+class SkipValidation(fastai.Callback):
+    """Leaves validation out of the epochs: what is tested on is looked at once, afterwards."""
+
+    def before_validate(self):
+        if not hasattr(self.learn, "gather_preds"):  # which get_preds has
+            raise fastai.CancelValidException
+
+
+def make_learner(loaders, recipe: Recipe, seed: int, pretrained: bool, cbs=()) -> fastai.Learner:
+    """ResNet-34 with one linear layer on top, all layers trained, with the recipe's mixing."""
+    if pretrained:
+        models.imagenet_weights()  # or an error that says what to do
+    mixing = [(MixOrCut if recipe.cut else fastai.MixUp)(recipe.mixup)] if recipe.mixup else []
+    options = HEAD | {"pretrained": pretrained, "cbs": [*speed_callbacks(), *mixing, *cbs]}
+    options |= {"loss_func": fastai.LabelSmoothingCrossEntropy(), "metrics": fastai.accuracy}
+    fastai.set_seed(seed)
+    learn = fastai.vision_learner(loaders, fastai.resnet34, **options)
+    learn.model[0][0] = scale_kernels(learn.model[0][0], *recipe.kernel_scale).to(learn.dls.device)
+    learn.unfreeze()
+    return learn
+
+
 def begin_stage(learn: fastai.Learner, start: models.Network, recipe: Recipe) -> None:
     """Make a learner go on from a trained network and, if it is for noise, be taught by it."""
     (rows, columns), (old_rows, old_columns) = recipe.kernel_scale, start.recipe.kernel_scale
-    first = models.scale_kernels(start.model[0][0], rows // old_rows, columns // old_columns)
+    first = scale_kernels(start.model[0][0], rows // old_rows, columns // old_columns)
     start.model[0][0] = first
     if recipe.corruption_p:
         begin_distillation(learn, start.model, recipe, start.settings.top_db)
@@ -94,8 +114,6 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     e, recipe, seed = experiment, experiment.recipe, 1000 * experiment.seed  # epochs count up
     recipe = replace(recipe, tess=recipe.tess or e.split.startswith("tess"))
     train, test = fold_clips(clips, e.split, e.fold, recipe.tess, e.validate)
-    if len(train) < (size := recipe.batch_size):
-        raise EmotionHelpersError(f"{len(train)} training clips fill no batch of {size}")
     run = describe_run(replace(e, recipe=recipe), clips, train, test)
     folder = runs / f"{e.split}-{e.fold}-seed{e.seed}-{config_hash(run)}"
     if (folder / "run.json").exists():
@@ -106,6 +124,9 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
         minutes = start["minutes"]
     gc.collect()  # the learner before this one refers to itself: its memory would not be freed
     loaders = picture_loaders(pictures, e.settings, recipe, test, train)
+    if not len(loaders.train):  # an epoch has an eighth of TESS
+        problem = f"{loaders.train.n} training clips fill no batch of {recipe.batch_size}"
+        raise EmotionHelpersError(problem)
     skip = [SkipValidation()] * (not e.validate)
     learn = make_learner(loaders, recipe, seed, e.pretrained, skip)
     if first.recipe:
@@ -130,18 +151,13 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
 def run_experiments(experiments: list[Experiment], corpus: str, data: str | None) -> Iterator:
     """Run experiments with the same settings; yields the table of clips and the run, for each.
     Raises `EmotionHelpersError` for a split or fold that is not there, before any training."""
+    if not experiments:
+        raise EmotionHelpersError("no seed, no network: --seeds is 1 or more")
     clips, pictures = prepare_pictures(corpus, data, experiments[0].settings)
     for e in experiments:
         fold_clips(clips, e.split, e.fold, True, e.validate)
     for e in experiments:
         yield clips, run_experiment(e, clips, pictures, models_folder(corpus) / "experiments")
-
-
-def seeds_of(number: int) -> range:
-    """The seeds of so many networks, from 1 on."""
-    if number < 1:
-        raise EmotionHelpersError("no seed, no network: --seeds is 1 or more")
-    return range(1, 1 + number)
 
 
 def out_of_fold_temperature(run, predictions: pd.DataFrame) -> float:
@@ -190,15 +206,14 @@ def evaluate(
     `name`: what the tables call it; `seeds`: how many; `options`: settings and validate, see
     `Experiment`. Returns a row per run."""
     one, done = Experiment(recipe, split, pretrained=corpus == "real", **options), []
-    folds, seeds = folds or range(1, 1 + count_folds(split)), seeds_of(seeds)
+    folds, seeds = folds or range(1, 1 + count_folds(split)), range(1, 1 + seeds)
     experiments = [replace(one, fold=fold, seed=seed) for seed in seeds for fold in folds]
     print(f"{split}, recipe {name}, {models.describe_device()}: {len(experiments)} run(s)")
     for _, run in run_experiments(experiments, corpus, data):
         done.append({"recipe": f"{name} {one.settings.name}".strip()} | run)
         write_results(done, results_folder(corpus))
         result = f"{run['accuracy']:.1f} %, UAR {run['uar']:.1f}, {run['minutes']:.0f} minutes"
-        now = time.strftime("%H:%M:%S")
-        print(f"{now}  fold {run['fold']}, seed {run['seed']}: {result}", flush=True)
+        print(f"fold {run['fold']}, seed {run['seed']}: {result}", flush=True)
     table = pd.DataFrame(done)
     print(f"mean of {len(table)} runs: {table.accuracy.mean():.1f} %, UAR {table.uar.mean():.1f}")
     return table

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..augmentation import uniform
-from ..models import N_TTA, Recipe, denormalize, normalize, predict_proba
+from ..models import MEAN, N_TTA, STD, Recipe, normalize, predict_proba
 from ..training import fastai
 
 
@@ -83,7 +83,8 @@ class Distil(fastai.Callback):
     def before_batch(self):
         if not self.training:
             return
-        pictures = denormalize(self.x.as_subclass(Tensor))
+        pictures = self.x.as_subclass(Tensor)
+        pictures = (pictures * STD.to(pictures) + MEAN.to(pictures)).clamp(0, 1)
         half = any(type(cb).__name__ in ("BFloat16", "MixedPrecision") for cb in self.learn.cbs)
         with torch.no_grad(), torch.autocast(pictures.device.type, enabled=half):
             self.learn.yb = (predict_proba(self.teacher, pictures, self.recipe, N_TTA),)

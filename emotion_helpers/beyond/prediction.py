@@ -213,11 +213,15 @@ def find_recordings(paths: list[str]) -> list[Path]:
     return files
 
 
-def report(predictions: list[Prediction], as_json: bool, csv: str | None) -> None:
+def to_row(prediction: Prediction) -> dict:
+    """A prediction as a row of a table, without its samples: there may be thousands."""
+    recording, notes = prediction.recording, "; ".join(prediction.recording.notes)
+    row = vars(prediction) | prediction.probabilities
+    return row | {"recording": None, "seconds": recording.seconds, "notes": notes}
+
+
+def report(rows: list[dict], as_json: bool, csv: str | None) -> None:
     """Write and print the table of predictions."""
-    rows = [vars(prediction) | prediction.probabilities for prediction in predictions]
-    for row in rows:
-        row |= {"seconds": row["recording"].seconds, "notes": "; ".join(row["recording"].notes)}
     columns = ["file", "emotion", "reason", "seconds", *EMOTIONS, "notes"]
     table = pd.DataFrame(rows, columns=columns).round({"seconds": 2} | dict.fromkeys(EMOTIONS, 4))
     try:
@@ -252,9 +256,7 @@ def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> 
     def ask(file):
         try:
             answer = predict(file, network)
-            rest = np.broadcast_to(np.float32(0), answer.recording.samples.shape)  # no memory
-            lean = replace(answer, recording=replace(answer.recording, samples=rest))
-            return answer if timeline else lean
+            return to_row(answer) | ({"answer": answer} if timeline else {})
         except EmotionHelpersError as error:
             return str(error)
         except Exception as error:  # whatever is wrong with one file, others have their answers
@@ -263,10 +265,10 @@ def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> 
     try:
         answers.extend(map_in_threads(ask, files, unit="recording", disable=not several))
     finally:
-        report([answer for answer in answers if isinstance(answer, Prediction)], as_json, csv)
+        report([answer for answer in answers if isinstance(answer, dict)], as_json, csv)
         problems = [answer for answer in answers if isinstance(answer, str)]
         for problem in problems:
             print(problem, file=sys.stderr)
     if timeline and not problems:
-        plot_timeline(answers[0], network).savefig(timeline)
+        plot_timeline(answers[0]["answer"], network).savefig(timeline)
     return len(problems)

@@ -1,10 +1,16 @@
-"""The staircase: from the article's recipe to ours, a change at a time, on one random split.
+"""The staircase: from the article's recipe to ours, a step at a time, on one random split.
+
+    .venv/bin/python -W ignore tests/study_staircase.py [--steps article colours ...] [--seeds 1]
+
+trains the networks of the steps (of all, unless given) and writes notebooks/results/staircase.csv.
+A run that was stopped goes on where it was.
 
 "Detecting Emotions from Voice Clips" (May 2020) prints neither its epochs nor its rates. What is
 taken for them here is what fastai's course of that time has (its first lesson, on pets), and for
 its pictures what most notebooks of that time did: Jupyter's default figure, margins and all.
 """
 
+import argparse
 import gc
 from collections.abc import Iterator
 from copy import deepcopy
@@ -19,18 +25,24 @@ import pandas as pd
 from joblib import Parallel, delayed
 from matplotlib.figure import Figure
 
-from .. import EmotionHelpersError, atomic_write, config_hash, models, write_text
-from ..audio import read_audio
-from ..augmentation import shift_and_stretch, spec_augment
-from ..clips import find_clips
-from ..corpora import get_corpora, models_folder, pictures_folder, results_folder
-from ..evaluation import predict_clips, scores
-from ..models import Recipe
-from ..pictures import SpectrogramSettings, render, resize
-from ..splits import random_split
-from ..training import Augment, FewerTess, checkpoints, fastai, make_loaders, speed_callbacks
-from .cross_validation import seeds_of, update_table
-from .learners import make_learner
+from emotion_helpers import EmotionHelpersError, atomic_write, config_hash, models, write_text
+from emotion_helpers.audio import read_audio
+from emotion_helpers.augmentation import shift_and_stretch, spec_augment
+from emotion_helpers.beyond.cross_validation import make_learner, update_table
+from emotion_helpers.clips import find_clips
+from emotion_helpers.corpora import get_corpora, models_folder, pictures_folder, results_folder
+from emotion_helpers.evaluation import predict_clips, scores
+from emotion_helpers.models import Recipe
+from emotion_helpers.pictures import SpectrogramSettings, render, resize
+from emotion_helpers.splits import random_split
+from emotion_helpers.training import (
+    Augment,
+    FewerTess,
+    checkpoints,
+    fastai,
+    make_loaders,
+    speed_callbacks,
+)
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,7 @@ def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1)
     `EmotionHelpersError` for a step that is not there, before any training."""
     if unknown := sorted({*(steps or [])} - {*staircase()}):
         raise EmotionHelpersError(f"no step {unknown[0]!r}; there are {', '.join(staircase())}")
-    todo = [*product(seeds_of(seeds), steps or staircase())]
+    todo = [*product(range(1, 1 + seeds), steps or staircase())]
     clips, _ = find_clips(get_corpora(corpus, data))
     file = results_folder(corpus) / "staircase.csv"
     for seed, name in todo:
@@ -165,3 +177,10 @@ def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1)
             print(rows[rows.step == name].to_string(index=False), flush=True)
         gc.collect()  # the learner refers to itself
     return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", nargs="+", help="only these, such as article colours")
+    parser.add_argument("--seeds", type=int, default=1, help="how many networks for each step")
+    study_staircase(**vars(parser.parse_args()))

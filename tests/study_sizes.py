@@ -1,0 +1,160 @@
+"""How to go on from 144 to 288 pixels: ways to do it, each from the same networks.
+
+    .venv/bin/python -W ignore tests/study_sizes.py --seeds 1 2 3
+
+trains chapter 04's first stage on a random fifth of the clips (the split of that chapter), goes on
+from it in several ways and writes a row per way, seed and corpus into notebooks/results/sizes.csv.
+Answers are given with test-time augmentation, as in `evaluate`. A study that was stopped goes on
+where it was. `--ways` are names in WAYS, the first four unless given.
+"""
+
+import argparse
+import gc
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import torch
+
+from emotion_helpers import models, write_text
+from emotion_helpers.beyond import cross_validation as cv
+from emotion_helpers.beyond.cross_validation import SkipValidation, make_learner
+from emotion_helpers.corpora import models_folder, results_folder
+from emotion_helpers.evaluation import predict_clips, scores
+from emotion_helpers.models import HALF, WHOLE
+from emotion_helpers.pictures import SpectrogramSettings
+from emotion_helpers.training import checkpoints, fastai, picture_loaders
+
+RUNS = models_folder("real") / "experiments"
+PLAIN = replace(WHOLE, kernel_scale=HALF.kernel_scale)
+CONTROL = replace(PLAIN, height=HALF.height, width=HALF.width)
+TURN = HALF.epochs - WHOLE.epochs  # epochs of the first stage's one cycle, where `descent` begins
+WAYS = {  # name: in words, recipe
+    "first": ("144 pixels", HALF),
+    "grown": ("288 pixels, first layer grown", WHOLE),
+    "control": ("144 pixels, as many epochs more", CONTROL),
+    "descent": ("288 pixels, first layer grown, for the cycle's last epochs", WHOLE),
+    "classifier": ("288 pixels, only the head learns, body as it is (FixRes)", PLAIN),
+    "frozen": ("288 pixels, body frozen for an epoch, then low rates", PLAIN),
+    "plain": ("288 pixels, nothing else changed", PLAIN),
+}
+RECIPES = ("first", "grown", "control", "plain")  # ways that are recipes, which `evaluate` knows
+
+
+class KeepAt(fastai.Callback):
+    """Keeps the network as it is after TURN epochs."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def after_epoch(self):
+        if self.epoch + 1 == TURN:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(self.model.state_dict(), self.file)
+
+
+def one_descent(learn, keep) -> None:
+    """The last epochs of the first stage's one cycle, as fastai has it."""
+    learn.create_opt()
+    learn.opt.set_hyper("lr", slice(*HALF.lr))
+    top = np.array([group["lr"] for group in learn.opt.hypers])
+    cycle = {"lr": fastai.combined_cos(0.25, top / 25, top, top / 1e5)}
+    cycle |= {"mom": fastai.combined_cos(0.25, *learn.moms)}
+    end = {
+        name: lambda x, whole=whole: whole((TURN + x * WHOLE.epochs) / HALF.epochs)
+        for name, whole in cycle.items()
+    }
+    with keep("descent"):
+        learn.fit(WHOLE.epochs, cbs=fastai.ParamScheduler(end))
+
+
+def classifier_only(learn, keep) -> None:
+    """Only batch norm and linear layer on top; Touvron et al. 2019, arXiv:1906.06423."""
+    learn.train_bn = False
+    learn.create_opt()
+    learn.freeze()
+    with keep("classifier"):
+        learn.fit_one_cycle(2, 1e-3, cbs=fastai.BnFreeze())
+
+
+def frozen_first(learn, keep) -> None:
+    """An epoch for the head with batch norm live in the body, three for all at low rates."""
+    learn.freeze()
+    with keep("frozen"):
+        learn.fit_one_cycle(1, 1e-3)
+    learn.unfreeze()
+    with keep("low-rates"):
+        learn.fit_one_cycle(3, slice(1e-5, 2e-4), pct_start=0.1, div=5)
+
+
+FITS = {"descent": one_descent, "classifier": classifier_only, "frozen": frozen_first}
+
+
+def run_recipe(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, float]:
+    """Answers of a way that is a recipe, and its minutes; keeps what `descent` begins with."""
+    kept = KeepAt(RUNS / "sizes" / f"seed{seed}-epoch{TURN}.pth")
+
+    def with_keeper(loaders, recipe, seed, pretrained, cbs):
+        return make_learner(loaders, recipe, seed, pretrained, [*cbs, *[kept] * (recipe == HALF)])
+
+    with patch.object(cv, "make_learner", with_keeper):
+        experiment = cv.Experiment(WAYS[way][1], "random", seed=seed)
+        run = cv.run_experiment(experiment, clips, pictures, RUNS)
+    return pd.read_csv(run["folder"] / "predictions.csv"), run["minutes"]
+
+
+def run_way(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, float]:
+    """Answers and minutes of any way, first stage included."""
+    if way in RECIPES:
+        return run_recipe(way, seed, clips, pictures)
+    _, minutes = run_recipe("first", seed, clips, pictures)
+    first = cv.run_experiment(cv.Experiment(HALF, "random", seed=seed), clips, pictures, RUNS)
+    recipe, start = WAYS[way][1], models.load_model(first["folder"])
+    if way == "descent":
+        start.model.load_state_dict(torch.load(RUNS / "sizes" / f"seed{seed}-epoch{TURN}.pth"))
+        minutes *= TURN / HALF.epochs
+    train, test = cv.fold_clips(clips, "random", 1, recipe.tess)
+    loaders = picture_loaders(pictures, SpectrogramSettings(), recipe, test, train)
+    learn = make_learner(loaders, recipe, 1000 * seed, True, [SkipValidation()])
+    cv.begin_stage(learn, start, recipe)
+    seconds = []
+
+    @contextmanager
+    def keep(phase):
+        config = {"name": phase, "data": sorted(clips.md5)}
+        with checkpoints(learn, RUNS / "sizes", config, 1000 * seed) as history:
+            yield
+        seconds.extend(epoch["seconds"] for epoch in history)
+
+    FITS[way](learn, keep)
+    with fastai.no_random(1000 * seed):
+        return predict_clips(learn, clips, recipe.n_tta), minutes + sum(seconds) / 60
+
+
+def main() -> None:
+    """Go through the seeds, and for each through the ways."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS)[:4])
+    options = parser.parse_args()
+    clips, pictures = cv.prepare_pictures("real", None)
+    file = results_folder("real") / "sizes.csv"
+    for seed in options.seeds:
+        for way in options.ways:
+            table, minutes = run_way(way, seed, clips, pictures)
+            words, recipe = WAYS[way]
+            row = {"way": way, "what": words, "picture_px": recipe.height, "seed": seed}
+            row |= {"minutes": round(minutes, 1), "device": models.describe_device()}
+            parts = scores(table).round(4).reset_index().drop(columns="clips")
+            rows = parts.assign(**row)[[*row, "corpus", "accuracy", "uar"]]
+            rows = cv.update_table(file, rows, ["seed", "way", "corpus"], ["way", "seed", "corpus"])
+            write_text(file, rows.to_csv(index=False))
+            print(seed, way, row["minutes"], parts.to_numpy().tolist(), flush=True)
+            gc.collect()
+
+
+if __name__ == "__main__":
+    main()
