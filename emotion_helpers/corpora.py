@@ -71,8 +71,8 @@ def unpack(archive, folder: Path, nested: bool = True) -> None:
                 elif nested and Path(member.filename.lower()).match("[!.]*.zip"):
                     with zipped.open(member) as inner:
                         unpack(inner, folder, nested=False)
-    except Exception as error:  # damaged files raise a dozen kinds
-        raise CorpusError(f"{archive} could not be unpacked ({error}); get it again") from error
+    except Exception as e:  # damaged files raise a dozen kinds
+        raise CorpusError(f"{archive} could not be unpacked ({e}); make room or get it anew") from e
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def fetch(corpus: str, folder: Path) -> None:
             return
         except Exception as error:  # a server may send anything
             problems += f"\n  {source}: {type(error).__name__}: {error}"
-    advice = f"With a browser, get {url} and put it, unopened, in place of {archive}"
+    advice = f"Make room if the disk is full, or with a browser get {url} and put it at {archive}"
     raise CorpusError(f"{problems}\n{advice}, or set DATA to the folder of your clips")
 
 

@@ -321,8 +321,7 @@ def test_the_difference_of_maps_that_chapter_07_invites_to_try_is_drawn(pictures
         run_cells(
             "07", "difference of two", change=lambda s: s.replace("fearful", emotion), **given
         )
-        drawn = [np.asarray(image.get_array()) for ax in plt.gcf().axes for image in ax.images]
+        _, paper = plt.gcf().axes[0].images
         plt.close("all")
     difference = evidence - chapter["activation_map"](pictures[2], emotion)
-    assert any(image.shape[:2] == pictures[2].shape[:2] for image in drawn)
-    assert np.ptp(difference) > 0
+    np.testing.assert_allclose(np.asarray(paper.get_array()), difference, atol=1e-6)
