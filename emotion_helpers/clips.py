@@ -123,7 +123,7 @@ def find_clips(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if not clips:
         commonest = left_out.reason.value_counts().head(3).items()
         why = "; ".join(f"{count} files: {reason}" for reason, count in commonest)
-        advice = "run chapter 01, or set DATA to the folder of your clips"
+        advice = "run chapter 01, or set DATA (--data) to your clips' folder"
         raise ClipError(f"{folder}: no speech clip in it ({why or 'no file at all'}); {advice}")
     order = ["corpus", "speaker", "clip_id"]
     return pd.DataFrame(clips.values()).sort_values(order, ignore_index=True), left_out

@@ -133,7 +133,7 @@ def fetch(corpus: str, folder: Path) -> None:
         except Exception as error:  # a server may send anything
             problems += f"\n  {source}: {type(error).__name__}: {error}"
     advice = f"Make room if the disk is full, or with a browser get {url} and put it at {archive}"
-    raise CorpusError(f"{problems}\n{advice}, or set DATA to the folder of your clips")
+    raise CorpusError(f"{problems}\n{advice}, or set DATA (--data) to your clips' folder")
 
 
 def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPECTED)) -> Path:

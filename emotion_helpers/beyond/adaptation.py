@@ -49,10 +49,10 @@ def fit_last_layer(weight: Tensor, features: Tensor, emotions, temperature=1.0, 
 
 def adapt_to_speaker(network: Network, paths: list[str], emotions: list[str]) -> Network:
     """A copy of the network whose last layer was fitted to one speaker's recordings. Raises
-    `EmotionHelpersError` if there are none, or not one emotion for each."""
-    if not paths or len(paths) != len(emotions):
-        problem = f"{len(paths)} recordings and {len(emotions)} emotions"
-        raise EmotionHelpersError(f"{problem}: to adapt, give one or more, each with its emotion")
+    `EmotionHelpersError` if there are none, or not one of EMOTIONS for each."""
+    if not paths or len(paths) != len(emotions) or not {*emotions} <= {*EMOTIONS}:
+        problem = f"{len(paths)} recordings and the emotions {emotions}"
+        raise EmotionHelpersError(f"{problem}: to adapt, give one or more, each one of EMOTIONS")
     model, features = deepcopy(network.model), clip_features(paths, network)
     layer = model[1][-1]
     layer.weight.data = fit_last_layer(layer.weight, features, emotions, network.temperature)
