@@ -98,7 +98,7 @@ def describe_clip(path: Path) -> dict:
     except ClipError as error:
         return {"path": path, "reason": str(error).removeprefix(f"{path.name}: ")}
     except (av.FFmpegError, OSError, IndexError, AttributeError) as error:  # or no known codec
-        reason = getattr(error, "strerror", "no sound in it")
+        reason = getattr(error, "strerror", "no sound in it, or of a kind that nobody knows")
         return {"path": path, "reason": f"not a recording that can be read ({reason})"}
 
 

@@ -132,8 +132,8 @@ def fetch(corpus: str, folder: Path) -> None:
             return
         except Exception as error:  # a server may send anything
             problems += f"\n  {source}: {type(error).__name__}: {error}"
-    advice = f"Make room if the disk is full, or with a browser get {url} and put it at {archive}"
-    raise CorpusError(f"{problems}\n{advice}, or set DATA (--data) to your clips' folder")
+    advice = f"Make room, if the disk is full. With a browser, get {url} and put it, unopened, at"
+    raise CorpusError(f"{problems}\n{advice} {archive}, or set DATA (--data) to your clips' folder")
 
 
 def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPECTED)) -> Path:
@@ -141,7 +141,7 @@ def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPEC
 
     `data`: what the reader has already: a folder of any shape, with clips, or else with zip
     files, or one zip file; zip files are unpacked to data/real. `parts`: which of the real corpora
-    are wanted. Raises `CorpusError`.
+    are wanted. Raises `CorpusError`, or `ClipError` if `data` has no clip.
     """
     if corpus == "demo":
         return make_demo(ROOT / "data" / "demo")

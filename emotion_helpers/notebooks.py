@@ -43,7 +43,8 @@ def begin(corpus: str) -> None:
 
 def show_figures() -> None:
     """Show charts as SVG, sharp at any size, and figures with pictures as JPEG for fine screens:
-    as SVG or PNG, spectrograms would make notebooks of megabytes."""
+    as SVG or PNG, spectrograms would make notebooks of megabytes. Your own format comes beside
+    them."""
     from IPython import get_ipython
     from IPython.core.pylabtools import print_figure
     from matplotlib.collections import QuadMesh

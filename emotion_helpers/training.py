@@ -159,6 +159,9 @@ class CheckpointEveryEpoch(fastai.Callback):
             advice = "say in its config what is new, or delete the folder"
             raise EmotionHelpersError(f"{problem}: {advice}")
         self.history += state["history"]
+        if self.history and any(isinstance(cb, fastai.SaveModelCallback) for cb in self.learn.cbs):
+            problem = "SaveModelCallback cannot go on: the weights of earlier epochs are gone"
+            raise EmotionHelpersError(f"{problem}; take it out, or delete {self.file.parent}")
         print(f"{self.file.parent.name}: {len(self.history)} of {self.n_epoch} epochs are done")
         self.model.load_state_dict(state["model"])
         self.opt.load_state_dict(state["opt"])

@@ -2,46 +2,64 @@
 
     .venv/bin/python -W ignore tests/study_sizes.py --seeds 1 2 3
 
-trains chapter 04's first stage on a random fifth of the clips (the split of that chapter), goes on
-from it in several ways and writes a row per way, seed and corpus into notebooks/results/sizes.csv.
-Answers are given with test-time augmentation, as in `evaluate`. A study that was stopped goes on
-where it was. `--ways` are names in WAYS, the first four unless given.
+trains chapter 04's first stage on the split of that chapter, goes on from it in several ways (and
+trains it once more with a quarter of TESS per epoch) and writes a row per way, seed and corpus into
+notebooks/results/sizes.csv. Answers are given with test-time augmentation, as in `evaluate`. A
+study that was stopped goes on where it was. `--ways`: names in WAYS, the first four unless given.
 """
 
 import argparse
 import gc
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.optim.swa_utils import update_bn
 
-from emotion_helpers import models, write_text
+from emotion_helpers import models, training, write_text
 from emotion_helpers.beyond import cross_validation as cv
 from emotion_helpers.beyond.cross_validation import SkipValidation, make_learner
 from emotion_helpers.corpora import models_folder, results_folder
 from emotion_helpers.evaluation import predict_clips, scores
 from emotion_helpers.models import HALF, WHOLE
 from emotion_helpers.pictures import SpectrogramSettings
-from emotion_helpers.training import checkpoints, fastai, picture_loaders
+from emotion_helpers.training import FewerTess, checkpoints, fastai, make_loaders, picture_loaders
 
-RUNS = models_folder("real") / "experiments"
+RUNS = models_folder("real") / "sizes"
 PLAIN = replace(WHOLE, kernel_scale=HALF.kernel_scale)
 CONTROL = replace(PLAIN, height=HALF.height, width=HALF.width)
 TURN = HALF.epochs - WHOLE.epochs  # epochs of the first stage's one cycle, where `descent` begins
 WAYS = {  # name: in words, recipe
     "first": ("144 pixels", HALF),
-    "grown": ("288 pixels, first layer grown", WHOLE),
-    "control": ("144 pixels, as many epochs more", CONTROL),
-    "descent": ("288 pixels, first layer grown, for the cycle's last epochs", WHOLE),
-    "classifier": ("288 pixels, only the head learns, body as it is (FixRes)", PLAIN),
+    "grown": ("288 pixels, first layer grown, 4 epochs more", WHOLE),
+    "control": ("144 pixels, 4 epochs more", CONTROL),
+    "descent": ("288 pixels, first layer grown, for the last 4 of 24 epochs", WHOLE),
+    "classifier": ("288 pixels, two epochs for the head alone, body as it is (FixRes)", PLAIN),
     "frozen": ("288 pixels, body frozen for an epoch, then low rates", PLAIN),
     "plain": ("288 pixels, nothing else changed", PLAIN),
+    "quarter": ("144 pixels, a quarter of TESS per epoch", HALF),
+    "statistics": ("144 pixels, batch norm's statistics taken anew from clean pictures", HALF),
 }
 RECIPES = ("first", "grown", "control", "plain")  # ways that are recipes, which `evaluate` knows
+
+
+class QuarterOfTess(FewerTess):
+    """Twice as many clips of TESS per epoch."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.shuffle:
+            self.n = len(self.others) + len(self.tess) // 4
+
+    def get_idxs(self):
+        if not self.shuffle:
+            return super().get_idxs()
+        return self.shuffle_fn(self.others + self.rng.sample(self.tess, len(self.tess) // 4))
 
 
 class KeepAt(fastai.Callback):
@@ -50,7 +68,7 @@ class KeepAt(fastai.Callback):
     def __init__(self, file: Path):
         self.file = file
 
-    def after_epoch(self):
+    def after_train(self):  # not in epochs that a stopped run passes over
         if self.epoch + 1 == TURN:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             torch.save(self.model.state_dict(), self.file)
@@ -90,12 +108,20 @@ def frozen_first(learn, keep) -> None:
         learn.fit_one_cycle(3, slice(1e-5, 2e-4), pct_start=0.1, div=5)
 
 
+def fresh_statistics(learn, _keep) -> None:
+    """Nothing is trained: batch norm's means and spreads are those of training pictures as they
+    are, neither mixed nor changed."""
+    pictures = learn.dls.test_dl(learn.dls.train_ds.items, shuffle=True)
+    update_bn(pictures, learn.model)
+
+
 FITS = {"descent": one_descent, "classifier": classifier_only, "frozen": frozen_first}
+FITS |= {"statistics": fresh_statistics}
 
 
 def run_recipe(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, float]:
     """Answers of a way that is a recipe, and its minutes; keeps what `descent` begins with."""
-    kept = KeepAt(RUNS / "sizes" / f"seed{seed}-epoch{TURN}.pth")
+    kept = KeepAt(RUNS / f"seed{seed}-epoch{TURN}.pth")
 
     def with_keeper(loaders, recipe, seed, pretrained, cbs):
         return make_learner(loaders, recipe, seed, pretrained, [*cbs, *[kept] * (recipe == HALF)])
@@ -110,11 +136,21 @@ def run_way(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, f
     """Answers and minutes of any way, first stage included."""
     if way in RECIPES:
         return run_recipe(way, seed, clips, pictures)
+    if way == "quarter":
+        quarter, experiment = (
+            partial(make_loaders, dl_type=QuarterOfTess),
+            cv.Experiment(HALF, "random"),
+        )
+        with patch.object(training, "make_loaders", quarter):
+            run = cv.run_experiment(
+                replace(experiment, seed=seed), clips, pictures, RUNS / "quarter"
+            )
+        return pd.read_csv(run["folder"] / "predictions.csv"), run["minutes"]
     _, minutes = run_recipe("first", seed, clips, pictures)
     first = cv.run_experiment(cv.Experiment(HALF, "random", seed=seed), clips, pictures, RUNS)
     recipe, start = WAYS[way][1], models.load_model(first["folder"])
     if way == "descent":
-        start.model.load_state_dict(torch.load(RUNS / "sizes" / f"seed{seed}-epoch{TURN}.pth"))
+        start.model.load_state_dict(torch.load(RUNS / f"seed{seed}-epoch{TURN}.pth"))
         minutes *= TURN / HALF.epochs
     train, test = cv.fold_clips(clips, "random", 1, recipe.tess)
     loaders = picture_loaders(pictures, SpectrogramSettings(), recipe, test, train)
@@ -124,8 +160,8 @@ def run_way(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, f
 
     @contextmanager
     def keep(phase):
-        config = {"name": phase, "data": sorted(clips.md5)}
-        with checkpoints(learn, RUNS / "sizes", config, 1000 * seed) as history:
+        config = {"name": f"{way}-{phase}", "start": first["folder"].name}
+        with checkpoints(learn, RUNS, config, 1000 * seed) as history:
             yield
         seconds.extend(epoch["seconds"] for epoch in history)
 

@@ -166,6 +166,8 @@ def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1)
     if unknown := sorted({*(steps or [])} - {*staircase()}):
         raise EmotionHelpersError(f"no step {unknown[0]!r}; there are {', '.join(staircase())}")
     todo = [*product(range(1, 1 + seeds), steps or staircase())]
+    if not todo:
+        raise EmotionHelpersError("no seed, no network: --seeds is 1 or more")
     clips, _ = find_clips(get_corpora(corpus, data))
     file = results_folder(corpus) / "staircase.csv"
     for seed, name in todo:
@@ -181,6 +183,7 @@ def study_staircase(corpus="real", data: str | None = None, steps=None, seeds=1)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", nargs="+", help="only these, such as article colours")
+    parser.add_argument("--data", help="a folder that holds your RAVDESS and TESS already")
+    parser.add_argument("--steps", nargs="+", choices=list(staircase()), help="only these")
     parser.add_argument("--seeds", type=int, default=1, help="how many networks for each step")
     study_staircase(**vars(parser.parse_args()))

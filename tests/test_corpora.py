@@ -241,7 +241,7 @@ def test_without_a_network_the_error_says_where_to_put_which_file(project, monke
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"  # nobody listens there
     publish(monkeypatch, url)
-    with pytest.raises(CorpusError, match="with a browser") as error:
+    with pytest.raises(CorpusError, match="With a browser") as error:
         get_corpora("real")
     assert f"get {url}{ZENODO}?download=1 and put" in str(error.value)
     assert str(project / "data/downloads/Audio_Speech_Actors_01-24.zip") in str(error.value)

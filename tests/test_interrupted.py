@@ -184,7 +184,7 @@ def test_a_picture_that_was_damaged_is_named_with_what_to_do(tmp_path, clips, sm
 @forks
 @pytest.mark.slow
 def test_ctrl_c_while_the_notebooks_run_is_a_line_and_130(tmp_path):
-    """The kernel of the notebook gets it too, as in a terminal."""
+    """The kernel has a session of its own: it must end by itself, and say nothing."""
     begun = "open('begun', 'w').close()"
     cells = [nbformat.v4.new_code_cell(f"{begun}\nimport time\ntime.sleep(60)")]
     (tmp_path / "notebooks").mkdir()

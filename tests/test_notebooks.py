@@ -90,9 +90,9 @@ def test_a_notebook_runs_again_in_a_new_kernel_and_from_another_folder(project, 
     before = load_model(project / "models" / "demo" / "tutorial").model.state_dict()
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(f"%cd {tmp_path}"))
-    nbformat.write(notebook, project / "notebooks" / "executed" / path.name)
-    again = run_in(project, f"executed/{path.name}", **QUICK["04"])
-    shutil.rmtree(project / "notebooks" / "executed")
+    nbformat.write(notebook, project / "notebooks" / "04-again.ipynb")
+    again = run_in(project, "04-again.ipynb", **QUICK["04"])
+    (project / "notebooks" / "04-again.ipynb").unlink()
     text = " ".join(o.get("text", "") for cell in again.cells for o in cell.get("outputs", []))
     assert text.count("1 of 1 epochs are done") == 3
     after = load_model(project / "models" / "demo" / "tutorial").model.state_dict()

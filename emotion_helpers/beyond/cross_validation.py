@@ -118,15 +118,15 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     folder = runs / f"{e.split}-{e.fold}-seed{e.seed}-{config_hash(run)}"
     if (folder / "run.json").exists():
         return json.loads((folder / "run.json").read_text("utf-8")) | {"folder": folder}
+    loaders = picture_loaders(pictures, e.settings, recipe, test, train)
+    if not len(loaders.train):  # an epoch has an eighth of TESS
+        problem = f"{loaders.train.n} training clips fill no batch of {recipe.batch_size}"
+        raise EmotionHelpersError(problem)
     minutes, first = 0.0, replace(e, recipe=recipe.start)
     if first.recipe:
         start = run_experiment(first, clips, pictures, runs)
         minutes = start["minutes"]
     gc.collect()  # the learner before this one refers to itself: its memory would not be freed
-    loaders = picture_loaders(pictures, e.settings, recipe, test, train)
-    if not len(loaders.train):  # an epoch has an eighth of TESS
-        problem = f"{loaders.train.n} training clips fill no batch of {recipe.batch_size}"
-        raise EmotionHelpersError(problem)
     skip = [SkipValidation()] * (not e.validate)
     learn = make_learner(loaders, recipe, seed, e.pretrained, skip)
     if first.recipe:

@@ -1,7 +1,7 @@
 """Distillation: a second stage of training, in which a network learns to hear in noise.
 
 What happens to a voice away from the studio is done to a batch of pictures, (n, 3, height, width),
-as power, which adds up: 1 where a picture is white and, `top_db` below, 1e-8 where it is black.
+as power, which adds up: 1 where a picture is white, 10 ** (-top_db / 10) where it is black.
 """
 
 import torch
