@@ -2,17 +2,16 @@
 
     .venv/bin/python -W ignore tests/study_sizes.py --seeds 1 2 3
 
-trains chapter 04's first stage on the split of that chapter, goes on from it in several ways (and
-trains it once more with a quarter of TESS per epoch) and writes a row per way, seed and corpus into
-notebooks/results/sizes.csv. Answers are given with test-time augmentation, as in `evaluate`. A
-study that was stopped goes on where it was. `--ways`: names in WAYS, the first four unless given.
+trains chapter 04's first stage on the split of that chapter, goes on from it in several ways, and
+writes a row per way, seed and corpus into notebooks/results/sizes.csv. Answers are given with
+test-time augmentation, as in `evaluate`. A study that was stopped goes on where it was. `--ways`:
+names in WAYS, the first four unless given.
 """
 
 import argparse
 import gc
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -21,14 +20,14 @@ import pandas as pd
 import torch
 from torch.optim.swa_utils import update_bn
 
-from emotion_helpers import models, training, write_text
+from emotion_helpers import models, write_text
 from emotion_helpers.beyond import cross_validation as cv
 from emotion_helpers.beyond.cross_validation import SkipValidation, make_learner
 from emotion_helpers.corpora import models_folder, results_folder
 from emotion_helpers.evaluation import predict_clips, scores
 from emotion_helpers.models import HALF, WHOLE
 from emotion_helpers.pictures import SpectrogramSettings
-from emotion_helpers.training import FewerTess, checkpoints, fastai, make_loaders, picture_loaders
+from emotion_helpers.training import checkpoints, fastai, picture_loaders
 
 RUNS = models_folder("real") / "sizes"
 PLAIN = replace(WHOLE, kernel_scale=HALF.kernel_scale)
@@ -42,24 +41,9 @@ WAYS = {  # name: in words, recipe
     "classifier": ("288 pixels, two epochs for the head alone, body as it is (FixRes)", PLAIN),
     "frozen": ("288 pixels, body frozen for an epoch, then low rates", PLAIN),
     "plain": ("288 pixels, nothing else changed", PLAIN),
-    "quarter": ("144 pixels, a quarter of TESS per epoch", HALF),
     "statistics": ("144 pixels, batch norm's statistics taken anew from clean pictures", HALF),
 }
 RECIPES = ("first", "grown", "control", "plain")  # ways that are recipes, which `evaluate` knows
-
-
-class QuarterOfTess(FewerTess):
-    """Twice as many clips of TESS per epoch."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        if self.shuffle:
-            self.n = len(self.others) + len(self.tess) // 4
-
-    def get_idxs(self):
-        if not self.shuffle:
-            return super().get_idxs()
-        return self.shuffle_fn(self.others + self.rng.sample(self.tess, len(self.tess) // 4))
 
 
 class KeepAt(fastai.Callback):
@@ -136,16 +120,6 @@ def run_way(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, f
     """Answers and minutes of any way, first stage included."""
     if way in RECIPES:
         return run_recipe(way, seed, clips, pictures)
-    if way == "quarter":
-        quarter, experiment = (
-            partial(make_loaders, dl_type=QuarterOfTess),
-            cv.Experiment(HALF, "random"),
-        )
-        with patch.object(training, "make_loaders", quarter):
-            run = cv.run_experiment(
-                replace(experiment, seed=seed), clips, pictures, RUNS / "quarter"
-            )
-        return pd.read_csv(run["folder"] / "predictions.csv"), run["minutes"]
     _, minutes = run_recipe("first", seed, clips, pictures)
     first = cv.run_experiment(cv.Experiment(HALF, "random", seed=seed), clips, pictures, RUNS)
     recipe, start = WAYS[way][1], models.load_model(first["folder"])
@@ -187,6 +161,7 @@ def main() -> None:
             parts = scores(table).round(4).reset_index().drop(columns="clips")
             rows = parts.assign(**row)[[*row, "corpus", "accuracy", "uar"]]
             rows = cv.update_table(file, rows, ["seed", "way", "corpus"], ["way", "seed", "corpus"])
+            rows = rows.sort_values("way", key=lambda ways: ways.map([*WAYS].index), kind="stable")
             write_text(file, rows.to_csv(index=False))
             print(seed, way, row["minutes"], parts.to_numpy().tolist(), flush=True)
             gc.collect()

@@ -29,6 +29,7 @@ QUICK = {
     "00": {"EPOCHS": 1},
     "04": {"EPOCHS_144": 1, "EPOCHS_288": 1, "BATCH_SIZE": 8},
     "06": {"EPOCHS": 1},
+    "10": {"N_CLIPS": 96, "COPIES": [1, 10]},
 }
 
 
