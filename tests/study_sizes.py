@@ -164,6 +164,8 @@ def main() -> None:
             rows = rows.sort_values("way", key=lambda ways: ways.map([*WAYS].index), kind="stable")
             write_text(file, rows.to_csv(index=False))
             print(seed, way, row["minutes"], parts.to_numpy().tolist(), flush=True)
+            wrong = table[(table.corpus == "tess") & (table.truth != table.predicted)]
+            print(wrong.groupby(["speaker", "truth", "predicted"]).size().nlargest(2).to_string())
             gc.collect()
 
 

@@ -541,6 +541,25 @@ def test_readme_quotes_the_staircase():
         assert f"| {change} | {px} | {epochs} | {figures} |" in README
 
 
+def test_readme_and_chapter_04_quote_the_ways_from_144_to_288():
+    rows = pd.read_csv(RESULTS / "sizes.csv")
+    seeds = rows.groupby("what")["seed"].nunique()
+    table = rows.pivot_table("accuracy", ["what", "picture_px"], "corpus")
+    assert len(table) >= 5
+    for (what, px), row in table.iterrows():
+        figures = " | ".join(f"{row[name]:.1f}" for name in ("all", "ravdess", "tess"))
+        assert f"| {what} | {px} | {seeds[what]} | {figures} |" in README
+    acted = rows[rows["corpus"] == "ravdess"].pivot_table("accuracy", "seed", "way")
+    first, control, grown = (f"{acted[way].mean():.1f}" for way in ("first", "control", "grown"))
+    sentence = f"average {first} after step 6, {control} with the control and {grown} at 288"
+    assert sentence in prose_of(CHAPTERS["04"])
+    less = acted["control"] - acted["grown"]
+    assert f"{less.mean():.1f} points below it, standard error {less.sem():.1f}" in README
+    tess = rows[(rows["corpus"] == "tess") & (rows["way"] == "first")].set_index("seed")["accuracy"]
+    several = ", ".join(f"{tess[seed]:.1f}" for seed in (1, 2)) + f" and {tess[3]:.1f} %"
+    assert several in README
+
+
 def test_readme_quotes_what_was_measured_away_from_the_studio():
     results = pd.read_csv(RESULTS / "robustness.csv")
     table = results.pivot_table(index="condition", columns="recipe", values="accuracy")
