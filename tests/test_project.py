@@ -616,6 +616,8 @@ def test_readme_says_first_what_known_and_unseen_voices_give():
     assert f"or {mean['tess-yaf-oaf']:.1f} %" in beginning
     known = pd.read_csv(RESULTS / "tutorial.csv").query("picture_px == 288 and corpus == 'tess'")
     assert f"{known.accuracy.item():.1f} %" in beginning
+    grown = pd.read_csv(RESULTS / "sizes.csv").query("way == 'grown' and corpus == 'tess'")
+    assert f"with three other seeds {grown['accuracy'].mean():.1f} %" in beginning
 
 
 def test_every_run_has_an_answer_for_each_of_its_clips_and_the_accuracy_that_it_says():
