@@ -558,6 +558,8 @@ def test_readme_and_chapter_04_quote_the_ways_from_144_to_288():
     tess = rows[(rows["corpus"] == "tess") & (rows["way"] == "first")].set_index("seed")["accuracy"]
     several = ", ".join(f"{tess[seed]:.1f}" for seed in (1, 2)) + f" and {tess[3]:.1f} %"
     assert several in README
+    first = rows[rows["way"] == "first"].groupby("corpus")["accuracy"].mean()
+    assert f"the mean of three is {first['all']:.1f} and {first['ravdess']:.1f} %" in README
 
 
 def test_readme_quotes_what_was_measured_away_from_the_studio():
