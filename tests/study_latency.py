@@ -6,7 +6,6 @@ The clip is the microphone; the network is untrained, of the series' recipe; the
 loads what later ones have, is left out. Prints milliseconds: in all, and of them in `predict`.
 """
 
-import shutil
 import sys
 import time
 from functools import partial
@@ -15,12 +14,12 @@ from statistics import median
 
 import torch
 from playwright.sync_api import sync_playwright
+from test_app import CHROMIUM, FLAGS, MICROPHONE
 
 from emotion_helpers.beyond import app
 from emotion_helpers.models import HALF, Network, build_network, describe_device
 from emotion_helpers.pictures import SpectrogramSettings
 
-FLAGS = ["--headless=new", "--no-sandbox", "--use-fake-ui-for-media-stream"]
 WATCH = """() => {
     const box = document.querySelector('#answer textarea, #answer input'), before = box.value;
     const stop = [...document.querySelectorAll('button')]
@@ -51,10 +50,9 @@ def main(clip: str) -> None:
 
     app.predict = timed
     _, (_, address, _) = app.launch(partial(app.build_page, network))
-    flags = [*FLAGS, "--use-fake-device-for-media-stream"]
-    flags.append(f"--use-file-for-fake-audio-capture={Path(clip).absolute()}")
+    flags = [*FLAGS, f"{MICROPHONE}{Path(clip).absolute()}"]
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         for _ in range(8):
             page = chromium.new_page(viewport={"width": 1000, "height": 1500})
             page.goto(address)

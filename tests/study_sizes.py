@@ -25,7 +25,7 @@ from emotion_helpers.beyond import cross_validation as cv
 from emotion_helpers.beyond.cross_validation import SkipValidation, make_learner
 from emotion_helpers.corpora import models_folder, results_folder
 from emotion_helpers.evaluation import predict_clips, scores
-from emotion_helpers.models import HALF, WHOLE
+from emotion_helpers.models import HALF, WHOLE, Recipe
 from emotion_helpers.pictures import SpectrogramSettings
 from emotion_helpers.training import checkpoints, fastai, picture_loaders
 
@@ -47,13 +47,13 @@ RECIPES = ("first", "grown", "control", "plain")  # ways that are recipes, which
 
 
 class KeepAt(fastai.Callback):
-    """Keeps the network as it is after TURN epochs."""
+    """Keeps the first stage's network as it is after TURN epochs."""
 
     def __init__(self, file: Path):
         self.file = file
 
     def after_train(self):  # not in epochs that a stopped run passes over
-        if self.epoch + 1 == TURN:
+        if (self.epoch + 1, self.n_epoch) == (TURN, HALF.epochs):  # of the first stage
             self.file.parent.mkdir(parents=True, exist_ok=True)
             torch.save(self.model.state_dict(), self.file)
 
@@ -103,26 +103,33 @@ FITS = {"descent": one_descent, "classifier": classifier_only, "frozen": frozen_
 FITS |= {"statistics": fresh_statistics}
 
 
-def run_recipe(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, float]:
-    """Answers of a way that is a recipe, and its minutes; keeps what `descent` begins with."""
-    kept = KeepAt(RUNS / f"seed{seed}-epoch{TURN}.pth")
+@contextmanager
+def extra_callbacks(*callbacks):
+    """While this is open, the learners of `cross_validation` have these callbacks too."""
 
-    def with_keeper(loaders, recipe, seed, pretrained, cbs):
-        return make_learner(loaders, recipe, seed, pretrained, [*cbs, *[kept] * (recipe == HALF)])
+    def make(loaders, recipe, seed, pretrained, cbs):
+        return make_learner(loaders, recipe, seed, pretrained, [*cbs, *callbacks])
 
-    with patch.object(cv, "make_learner", with_keeper):
-        experiment = cv.Experiment(WAYS[way][1], "random", seed=seed)
-        run = cv.run_experiment(experiment, clips, pictures, RUNS)
-    return pd.read_csv(run["folder"] / "predictions.csv"), run["minutes"]
+    with patch.object(cv, "make_learner", make):
+        yield
+
+
+def run_recipe(recipe: Recipe, seed: int, clips, pictures: Path) -> dict:
+    """The run of a recipe and of those that it starts from, see `run_experiment`; keeps what
+    `descent` begins with."""
+    with extra_callbacks(KeepAt(RUNS / f"seed{seed}-epoch{TURN}.pth")):
+        experiment = cv.Experiment(recipe, "random", seed=seed)
+        return cv.run_experiment(experiment, clips, pictures, RUNS)
 
 
 def run_way(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, float]:
-    """Answers and minutes of any way, first stage included."""
+    """Answers and minutes of a way's network, first stage included."""
+    recipe = WAYS[way][1]
     if way in RECIPES:
-        return run_recipe(way, seed, clips, pictures)
-    _, minutes = run_recipe("first", seed, clips, pictures)
-    first = cv.run_experiment(cv.Experiment(HALF, "random", seed=seed), clips, pictures, RUNS)
-    recipe, start = WAYS[way][1], models.load_model(first["folder"])
+        run = run_recipe(recipe, seed, clips, pictures)
+        return pd.read_csv(run["folder"] / "predictions.csv"), run["minutes"]
+    first = run_recipe(HALF, seed, clips, pictures)
+    start, minutes = models.load_model(first["folder"]), first["minutes"]
     if way == "descent":
         start.model.load_state_dict(torch.load(RUNS / f"seed{seed}-epoch{TURN}.pth"))
         minutes *= TURN / HALF.epochs

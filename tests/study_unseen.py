@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import pandas as pd
 import torch
+from study_sizes import extra_callbacks
 from torch.nn.functional import interpolate
 
 from emotion_helpers import models, training, write_text
@@ -75,12 +76,7 @@ def filter_augment(pictures, mask_size=0.1):
 
 @contextmanager
 def mixstyle():
-    make = cv.make_learner
-
-    def with_mixstyle(loaders, recipe, seed, pretrained, cbs):
-        return make(loaders, recipe, seed, pretrained, [*cbs, MixStyle()])
-
-    with patch.object(cv, "make_learner", with_mixstyle):
+    with extra_callbacks(MixStyle()):
         yield BEST
 
 

@@ -31,6 +31,9 @@ from emotion_helpers.pictures import render
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = ["--headless=new", "--no-sandbox", "--use-fake-ui-for-media-stream"]
+FLAGS += ["--use-fake-device-for-media-stream"]
+MICROPHONE = "--use-file-for-fake-audio-capture="  # and a sound file
 RATE = 48_000
 
 
@@ -194,10 +197,10 @@ def browser(clip):
         pytest.skip("no Chromium here: README says how to install one")
     from playwright.sync_api import sync_playwright
 
-    flags = ["--headless=new", "--no-sandbox", "--use-fake-ui-for-media-stream"]
-    flags += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={clip}"]
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*FLAGS, MICROPHONE + clip]
+        )
         yield chromium
         chromium.close()
 

@@ -25,13 +25,18 @@ MAGIC = re.compile(
 TEXT = re.compile(r"UklGR[i-l]|ZkxhQ|T2dnUwA|SUQz[AB]|data:audio|audio/(?!\*)[a-z0-9-]+;|<audio")
 
 
-def committed():
-    """The files that git keeps, or those of a folder without git that are not ignored."""
-    command = ["git", "-C", str(ROOT), "ls-files", "-z"]
+def git(*arguments):
+    """What git says of the project; without it nobody can say what is or was committed."""
+    command = ["git", "-C", str(ROOT), *arguments]
     try:
-        names = subprocess.check_output(command, stderr=subprocess.DEVNULL).decode().split("\0")
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL).decode()
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no git here to say what is committed")
+
+
+def committed():
+    """The files that git keeps, or those of a folder without git that are not ignored."""
+    names = git("ls-files", "-z").split("\0")
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 
@@ -63,11 +68,7 @@ def test_nothing_that_is_committed_is_sound_weights_or_a_clip():
 
 def test_nothing_that_was_ever_committed_has_the_name_of_sound_or_weights():
     """In the whole history that is here: what a later commit deleted can still be had."""
-    command = ["git", "-C", str(ROOT), "rev-list", "--objects", "--all"]
-    try:
-        lines = subprocess.check_output(command, stderr=subprocess.DEVNULL).decode().splitlines()
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no git here to say what was committed")
+    lines = git("rev-list", "--objects", "--all").splitlines()
     names = {line.partition(" ")[2] for line in lines}
     assert "README.md" in names
     assert not {name for name in names if problems_of(name, b"") and not name.startswith(OURS)}
