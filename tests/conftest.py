@@ -93,7 +93,7 @@ def network():
     from emotion_helpers.pictures import SpectrogramSettings
 
     torch.manual_seed(0)
-    model = build_network().eval()
+    model = build_network(RECIPES["robust"].kernel_scale).eval()
     info = {"temperature": 1.5, "corpus": "demo", "unseen_speakers": ["Actor_01"]}
     return Network(model, SpectrogramSettings(), RECIPES["robust"], info)
 

@@ -1,33 +1,36 @@
 """Ideas for unseen speakers, each alone, on the validation speakers of all of EmoBox's folds.
 
-    .venv/bin/python -W ignore tests/study_unseen.py --variants best mixstyle filter rows-96
+    .venv/bin/python -W ignore tests/study_unseen.py --variants 144 filter --seeds 1 2 3
 
-trains the recipe `best` (64 x 224 pixels, RAVDESS alone: quick) with one change, on each fold (its
-own speakers left out, those of the next two folds asked; see `fold_clips`), and writes a row per
-variant, fold and seed into notebooks/results/unseen.csv, women and men apart. The test folds'
-speakers are asked by no network of this study. A study that was stopped goes on where it was.
+trains the recipe `144` with one change, on each fold (its own speakers left out, those of the next
+two folds asked; see `fold_clips`), and writes a row per variant, fold and seed into
+notebooks/results/unseen.csv, women and men apart. The test folds' speakers are asked by no network
+of this study. A study that was stopped goes on where it was.
 """
 
 import argparse
 import gc
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from unittest.mock import patch
 
 import pandas as pd
 import torch
 from study_sizes import extra_callbacks
 from torch.nn.functional import interpolate
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from emotion_helpers import models, training, write_text
 from emotion_helpers.augmentation import spec_augment
 from emotion_helpers.beyond import cross_validation as cv
+from emotion_helpers.beyond.distillation import begin_distillation
 from emotion_helpers.clips import parse_name
 from emotion_helpers.corpora import models_folder, results_folder
-from emotion_helpers.models import BEST
+from emotion_helpers.models import HALF, RECIPES
 from emotion_helpers.training import fastai
 
-RUNS = models_folder("real") / "experiments"
+RUNS = models_folder("real")
 
 
 class MixStyle(fastai.Callback):
@@ -47,10 +50,12 @@ class MixStyle(fastai.Callback):
     def before_batch(self):
         labels, self.partner = self.y.as_subclass(torch.Tensor), None
         if self.training and torch.rand(1) < 0.5:
-            order = (labels + 0.5 * torch.rand(len(labels))).argsort()  # by emotion, else at random
+            order = (
+                labels + 0.5 * torch.rand_like(labels, dtype=torch.float)
+            ).argsort()  # by emotion, else at random
             following = order.roll(-1)
             same = labels[order] == labels[following]
-            self.partner = torch.arange(len(labels))
+            self.partner = torch.arange(len(labels), device=labels.device)
             self.partner[order[same]] = following[same]
             self.share = torch.distributions.Beta(0.1, 0.1).sample((len(labels), 1, 1, 1))
 
@@ -68,42 +73,99 @@ class MixStyle(fastai.Callback):
 def filter_augment(pictures, mask_size=0.1):
     """A smooth random gain of up to 6 dB over frequency, then `spec_augment`; after FilterAugment,
     Nam et al. 2022, arXiv:2110.03282. Black stays black."""
-    gain = (torch.rand(len(pictures), 1, 6, 1) - 0.5) * 12 / 80
+    gain = (torch.rand(len(pictures), 1, 6, 1, device=pictures.device) - 0.5) * 12 / 80
     gain = interpolate(gain, (pictures.shape[2], 1), mode="bilinear", align_corners=True)
     changed = (pictures + gain * (pictures > 0)).clamp(0, 1)
     return spec_augment(changed, mask_size=mask_size)
 
 
-@contextmanager
-def mixstyle():
-    with extra_callbacks(MixStyle()):
-        yield BEST
+class Averaged(fastai.Callback):
+    """Ends with a running average of the weights, over some 200 steps."""
+
+    order = 90
+
+    def before_fit(self):
+        self.mean = AveragedModel(self.learn.model, multi_avg_fn=get_ema_multi_avg_fn(0.995))
+
+    def after_batch(self):
+        if self.training:
+            self.mean.update_parameters(self.learn.model)
+
+    def after_fit(self):
+        self.learn.model.load_state_dict(self.mean.module.state_dict())
+
+
+class Together(torch.nn.Module):
+    """Several networks, as one: the logarithm of their mean probabilities."""
+
+    def __init__(self, networks):
+        super().__init__()
+        self.networks = torch.nn.ModuleList(networks)
+
+    def forward(self, x):
+        each = torch.stack([network(x).float().softmax(dim=1) for network in self.networks])
+        return each.mean(dim=0).clamp(min=1e-9).log()
 
 
 @contextmanager
-def filtered():
+def recipe(_networks, start=HALF, **changes):
+    yield replace(start, **changes)
+
+
+@contextmanager
+def with_callback(_networks, kind, start=HALF):
+    with extra_callbacks(kind()):
+        yield start
+
+
+@contextmanager
+def filtered(_networks):
     with patch.object(training, "spec_augment", filter_augment):
-        yield BEST
+        yield HALF
 
 
 @contextmanager
-def recipe(**changes):
-    yield replace(BEST, **changes)
+def hard_labels(_networks):
+    with patch.object(fastai, "LabelSmoothingCrossEntropy", fastai.CrossEntropyLossFlat):
+        yield HALF
 
 
+@contextmanager
+def taught(networks):
+    """`robust` without noise, by three teachers: the fold's networks of `144`, of seeds 1 to 3."""
+
+    def begin(learn, teacher, *options):
+        begin_distillation(learn, teacher, *options)
+        several = Together(networks()).eval()
+        learn.distil.teacher = several.to(learn.dls.device, memory_format=torch.channels_last)
+
+    with patch.object(cv, "begin_distillation", begin):
+        yield replace(RECIPES["robust"], corruption_p=1e-9)
+
+
+BEST = replace(HALF, height=64, width=224, kernel_scale=(1, 1), tess=False)
 VARIANTS = {  # name: in words, what to do around a run, which gives the recipe
-    "best": ("`best` as it is", recipe),
-    "mixstyle": ("mean and spread of maps blended between clips of one emotion", mixstyle),
+    "144": ("`144` as it is", recipe),
     "filter": ("a smooth random gain over frequency, up to 6 dB", filtered),
-    "rows-96": ("96 rows in place of 64", lambda: recipe(height=96)),
-    "epochs-48": ("48 epochs in place of 24", lambda: recipe(epochs=48)),
+    "stretch": ("stretched twice as much", partial(recipe, stretch=0.2)),
+    "masks": ("masks of twice the size", partial(recipe, mask_size=0.2)),
+    "labels": ("labels not smoothed", hard_labels),
+    "rows": ("192 pixels high, 96 rows after the first layer", partial(recipe, height=192)),
+    "weights": ("a running average of the weights", partial(with_callback, kind=Averaged)),
+    "mixstyle": ("maps blended between speakers", partial(with_callback, kind=MixStyle)),
+    "288": ("the second stage of chapter 04", partial(recipe, start=RECIPES["288"])),
+    "robust": ("the second stage of chapter 08", partial(recipe, start=RECIPES["robust"])),
+    "taught": ("a second stage, taught by three seeds' networks together", taught),
+    "best": ("`best`, the first edition's", partial(recipe, start=BEST)),
+    "best-mixstyle": ("`best`, maps blended", partial(with_callback, kind=MixStyle, start=BEST)),
 }
+PATCHED = ("filter", "labels", "weights", "mixstyle", "best-mixstyle")  # no field of the recipe
 
 
 def main() -> None:
     """Go through the seeds, variants and folds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["144"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     options = parser.parse_args()
     clips, pictures = cv.prepare_pictures("real", None)
@@ -111,10 +173,18 @@ def main() -> None:
     for seed in options.seeds:
         for variant in options.variants:
             words, around = VARIANTS[variant]
+            runs = RUNS / (f"unseen-{variant}" if variant in PATCHED else "unseen")
             for fold in range(1, 7):
-                with around() as changed:
-                    e = cv.Experiment(changed, "emobox", fold, seed, validate=True)
-                    run = cv.run_experiment(e, clips, pictures, RUNS / f"unseen-{variant}")
+                plain = cv.Experiment(HALF, "emobox", fold, seed, validate=True)
+
+                def networks(plain=plain, runs=runs):
+                    each = [replace(plain, seed=seed) for seed in (1, 2, 3)]
+                    done = [cv.run_experiment(one, clips, pictures, runs) for one in each]
+                    return [models.load_model(run["folder"]).model for run in done]
+
+                with around(networks) as changed:
+                    e = replace(plain, recipe=changed)
+                    run = cv.run_experiment(e, clips, pictures, runs)
                 table = pd.read_csv(run["folder"] / "predictions.csv")
                 right = 100 * (table.truth == table.predicted)
                 gender = [parse_name(clip_id)["gender"] for clip_id in table.clip_id]

@@ -449,7 +449,7 @@ def test_splits_and_folds_that_are_not_there(voices, command, options, sentence)
 def test_an_unknown_recipe_is_told_with_those_there_are(name, command):
     done = command(name, "--corpus", "demo", "--recipe", "sturdy")
     assert done.code == 1
-    assert done.errors == "there is no recipe 'sturdy'; there are 144, 288, best, robust, quick"
+    assert done.errors == "there is no recipe 'sturdy'; there are 144, 288, robust, quick"
 
 
 NONSENSE = {
@@ -496,7 +496,7 @@ def test_without_options_people_get_the_recipes_that_are_reported_and_deployed(
     for name in ("train", "evaluate"):
         command(name)
         command(name, "--corpus", "demo")
-    recipes = [models.RECIPES[name] for name in ("robust", "quick", "best", "quick")]
+    recipes = [models.RECIPES[name] for name in ("robust", "quick", "144", "quick")]
     assert [options["recipe"] for options in calls] == recipes
 
 
@@ -593,5 +593,5 @@ def test_a_change_of_the_picture_size_is_the_teachers_too():
     options = {"corpus": "real", "recipe": None, "change": ["height=96"], "settings": ["top_db=60"]}
     options = read_options("train", options)
     assert options["recipe"].height == options["recipe"].start.height == 96
-    assert options["recipe"].width == options["recipe"].start.width == 224
+    assert options["recipe"].width == options["recipe"].start.width == 216
     assert options["settings"].top_db == 60

@@ -195,7 +195,7 @@ def test_the_same_generator_gives_the_same_answer_and_another_one_another():
 def saved(small, tmp_path_factory):
     """A network that is not quite new, and the folder that it was saved to."""
     torch.manual_seed(0)
-    model = build_network()
+    model = build_network(RECIPES["robust"].kernel_scale)
     with torch.no_grad():
         model(random_pictures())  # moves the batch norms' means, which belong to the model too
     folder = tmp_path_factory.mktemp("saved")

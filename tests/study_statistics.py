@@ -1,0 +1,64 @@
+"""Batch norm's statistics taken anew at the end: what it changes, split by split.
+
+    .venv/bin/python -W ignore tests/study_statistics.py --splits random emobox --seeds 1 2 3
+
+asks each network of the recipe `144` (trained if it is not there) twice, as it is and with batch
+norm's means and spreads taken anew from clean training pictures (see `fresh_statistics`), and
+writes a row per network into notebooks/results/statistics.csv. A study that was stopped goes on
+where it was.
+"""
+
+import argparse
+import gc
+from dataclasses import replace
+
+import pandas as pd
+from study_sizes import fresh_statistics
+
+from emotion_helpers import models, write_text
+from emotion_helpers.beyond import cross_validation as cv
+from emotion_helpers.corpora import models_folder, results_folder
+from emotion_helpers.evaluation import predict_clips, scores
+from emotion_helpers.models import HALF
+from emotion_helpers.pictures import SpectrogramSettings
+from emotion_helpers.splits import count_folds
+from emotion_helpers.training import fastai, picture_loaders
+
+
+def anew(e: cv.Experiment, run: dict, clips, pictures) -> float:
+    """Accuracy of a finished run's network with statistics taken anew [%]."""
+    recipe = replace(e.recipe, tess=e.recipe.tess or e.split.startswith("tess"))
+    train, test = cv.fold_clips(clips, e.split, e.fold, recipe.tess)
+    loaders = picture_loaders(pictures, SpectrogramSettings(), recipe, test, train)
+    learn = cv.make_learner(loaders, recipe, 1000 * e.seed, True)
+    cv.begin_stage(learn, models.load_model(run["folder"]), recipe)
+    with fastai.no_random(1000 * e.seed):
+        fresh_statistics(learn, None)
+        return scores(predict_clips(learn, clips, recipe.n_tta)).accuracy["all"]
+
+
+def main() -> None:
+    """Go through the splits, folds and seeds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--splits", nargs="+", default=["random"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    options = parser.parse_args()
+    clips, pictures = cv.prepare_pictures("real", None)
+    file, keys = results_folder("real") / "statistics.csv", ["split", "fold", "seed", "device"]
+    for split in options.splits:
+        folds = range(1, 1 + count_folds(split))
+        for e in (
+            cv.Experiment(HALF, split, fold, seed) for fold in folds for seed in options.seeds
+        ):
+            run = cv.run_experiment(e, clips, pictures, models_folder("real") / "experiments")
+            after = anew(e, run, clips, pictures)
+            row = {"split": split, "fold": e.fold, "seed": e.seed, "device": run["device"]}
+            row |= {"clips": run["clips"], "before": run["accuracy"], "after": after}
+            rows = cv.update_table(file, pd.DataFrame([row]).round(4), keys, keys)
+            write_text(file, rows.to_csv(index=False))
+            print(split, e.fold, e.seed, f"{run['accuracy']:.2f} {after:.2f}", flush=True)
+            gc.collect()
+
+
+if __name__ == "__main__":
+    main()
