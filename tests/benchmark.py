@@ -6,6 +6,7 @@ else the machine does slows both. Takes some minutes, on Linux or macOS, and wan
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -260,6 +261,34 @@ def answers(clips: pd.DataFrame, model: Path):
     )
 
 
+PEAK = """
+import resource, sys
+from emotion_helpers.beyond.prediction import predict_files
+predict_files([sys.argv[1]], model=sys.argv[2], csv=sys.argv[1] + ".csv")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def many_answers(clips: pd.DataFrame, folder: Path, model: Path):
+    """Whether memory grows with the number of recordings in a folder."""
+    peaks = {}
+    for n in (100, 1_000):
+        (folder / f"{n}").mkdir()
+        for i in range(n):
+            shutil.copy(clips.path[i % len(clips)], folder / f"{n}" / f"{i}.wav")
+        command = [sys.executable, "-W", "ignore", "-c", PEAK, folder / f"{n}", model]
+        options = {"stderr": subprocess.DEVNULL, "text": True}
+        outputs = (subprocess.check_output(command, **options) for _ in range(2))
+        peaks[n] = [int(output.split()[-1]) for output in outputs]
+    yield (
+        "peak memory of answering a folder of 1,000 recordings",
+        "that of 100",
+        "<= 1.1 times as much",
+        "the answers, which are kept for the table",
+        np.divide(peaks[1_000], peaks[100]),
+    )
+
+
 def cpu_seconds(*arguments) -> float:
     """Seconds of CPU time that a new Python takes for something."""
     command = [sys.executable, *map(str, arguments)]
@@ -299,6 +328,7 @@ def benchmark(corpus: str) -> pd.DataFrame:
             training(clips, folder),
             memory(folder),
             answers(clips, model),
+            many_answers(clips, folder, model),
             commands(clips, model),
         ):
             for what, beside, aim, limit, ratios in group:

@@ -167,7 +167,8 @@ def main() -> None:
             row |= {"minutes": round(minutes, 1), "device": models.describe_device()}
             parts = scores(table).round(4).reset_index().drop(columns="clips")
             rows = parts.assign(**row)[[*row, "corpus", "accuracy", "uar"]]
-            rows = cv.update_table(file, rows, ["seed", "way", "corpus"], ["way", "seed", "corpus"])
+            keys = ["way", "device", "seed", "corpus"]
+            rows = cv.update_table(file, rows, keys, keys)
             rows = rows.sort_values("way", key=lambda ways: ways.map([*WAYS].index), kind="stable")
             write_text(file, rows.to_csv(index=False))
             print(seed, way, row["minutes"], parts.to_numpy().tolist(), flush=True)

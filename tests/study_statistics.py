@@ -1,6 +1,6 @@
 """Batch norm's statistics taken anew at the end: what it changes, split by split.
 
-    .venv/bin/python -W ignore tests/study_statistics.py --splits random emobox --seeds 1 2 3
+    .venv/bin/python -W ignore tests/study_statistics.py --splits emobox --validate --seeds 1 2 3
 
 asks each network of the recipe `144` (trained if it is not there) twice, as it is and with batch
 norm's means and spreads taken anew from clean training pictures (see `fresh_statistics`), and
@@ -28,7 +28,7 @@ from emotion_helpers.training import fastai, picture_loaders
 def anew(e: cv.Experiment, run: dict, clips, pictures) -> float:
     """Accuracy of a finished run's network with statistics taken anew [%]."""
     recipe = replace(e.recipe, tess=e.recipe.tess or e.split.startswith("tess"))
-    train, test = cv.fold_clips(clips, e.split, e.fold, recipe.tess)
+    train, test = cv.fold_clips(clips, e.split, e.fold, recipe.tess, e.validate)
     loaders = picture_loaders(pictures, SpectrogramSettings(), recipe, test, train)
     learn = cv.make_learner(loaders, recipe, 1000 * e.seed, True)
     cv.begin_stage(learn, models.load_model(run["folder"]), recipe)
@@ -41,18 +41,27 @@ def main() -> None:
     """Go through the splits, folds and seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--splits", nargs="+", default=["random"])
+    parser.add_argument("--validate", action="store_true", help="ask validation speakers")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args()
     clips, pictures = cv.prepare_pictures("real", None)
-    file, keys = results_folder("real") / "statistics.csv", ["split", "fold", "seed", "device"]
+    file, keys = (
+        results_folder("real") / "statistics.csv",
+        ["split", "validation", "fold", "seed", "device"],
+    )
     for split in options.splits:
         folds = range(1, 1 + count_folds(split))
-        for e in (
-            cv.Experiment(HALF, split, fold, seed) for fold in folds for seed in options.seeds
-        ):
+        plain = cv.Experiment(HALF, split, validate=options.validate)
+        for e in (replace(plain, fold=f, seed=seed) for f in folds for seed in options.seeds):
             run = cv.run_experiment(e, clips, pictures, models_folder("real") / "experiments")
             after = anew(e, run, clips, pictures)
-            row = {"split": split, "fold": e.fold, "seed": e.seed, "device": run["device"]}
+            row = {
+                "split": split,
+                "validation": e.validate,
+                "fold": e.fold,
+                "seed": e.seed,
+                "device": run["device"],
+            }
             row |= {"clips": run["clips"], "before": run["accuracy"], "after": after}
             rows = cv.update_table(file, pd.DataFrame([row]).round(4), keys, keys)
             write_text(file, rows.to_csv(index=False))

@@ -4,8 +4,8 @@
 
 trains the recipe `144` with one change, on each fold (its own speakers left out, those of the next
 two folds asked; see `fold_clips`), and writes a row per variant, fold and seed into
-notebooks/results/unseen.csv, women and men apart. The test folds' speakers are asked by no network
-of this study. A study that was stopped goes on where it was.
+notebooks/results/unseen.csv, women and men apart. The test folds' speakers are not asked, unless
+`--test` says so: then the rows are in runs.csv. A study that was stopped goes on where it was.
 """
 
 import argparse
@@ -167,6 +167,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["144"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument(
+        "--test", action="store_true", help="ask the test folds, once a recipe is chosen"
+    )
     options = parser.parse_args()
     clips, pictures = cv.prepare_pictures("real", None)
     file, keys = results_folder("real") / "unseen.csv", ["variant", "fold", "seed"]
@@ -175,7 +178,7 @@ def main() -> None:
             words, around = VARIANTS[variant]
             runs = RUNS / (f"unseen-{variant}" if variant in PATCHED else "unseen")
             for fold in range(1, 7):
-                plain = cv.Experiment(HALF, "emobox", fold, seed, validate=True)
+                plain = cv.Experiment(HALF, "emobox", fold, seed, validate=not options.test)
 
                 def networks(plain=plain, runs=runs):
                     each = [replace(plain, seed=seed) for seed in (1, 2, 3)]
@@ -185,6 +188,9 @@ def main() -> None:
                 with around(networks) as changed:
                     e = replace(plain, recipe=changed)
                     run = cv.run_experiment(e, clips, pictures, runs)
+                if options.test:
+                    cv.write_results([{"recipe": variant} | run], file.parent)
+                    continue
                 table = pd.read_csv(run["folder"] / "predictions.csv")
                 right = 100 * (table.truth == table.predicted)
                 gender = [parse_name(clip_id)["gender"] for clip_id in table.clip_id]

@@ -243,7 +243,7 @@ def test_a_file_is_answered_and_nothing_leaves_this_machine(open_page, address, 
     requests = []
     page = open_page(requests)
     assert "synthetic demo voices only" in page.inner_text("body")
-    assert "Corpus demo, pictures of 64 x 224 pixels" in page.inner_text("body")
+    assert "Corpus demo, pictures of 144 x 216 pixels" in page.inner_text("body")
     upload(page, clip)
     assert read_answer(page) == app.in_words(predict(clip, network))
     page.wait_for_selector("img[alt^='Waveform']")
