@@ -148,7 +148,7 @@ def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPEC
     if corpus != "real":
         raise CorpusError(f"CORPUS is {corpus!r}; it can be 'real' or 'demo'")
     folder, data = ROOT / "data" / "real", Path(data).expanduser().absolute() if data else None
-    missing = [key for key in parts if key not in count_clips(folder)]
+    missing = sorted({*parts} - {*count_clips(folder)})
     if data and count_clips(data):
         folder = data
     elif data and (missing or not data.exists()):  # else an earlier notebook did it

@@ -39,12 +39,10 @@ def show_picture(picture, ax=None, settings=SpectrogramSettings(), axes=True, se
     pixels = picture if isinstance(picture, np.ndarray) else np.asarray(Image.open(picture))
     ax.imshow(pixels, extent=(0, seconds or settings.seconds, 0, settings.n_mels), aspect="auto")
     centres = np.ravel(mel_filters(settings).argmax(axis=1)) * settings.sample_rate / settings.n_fft
-    hertz = [100, 500, 1000, 2000, 4000, 8000] if axes else []
-    hertz = [frequency for frequency in hertz if settings.fmin <= frequency <= settings.fmax]
+    hertz = [f for f in (100, 500, 1000, 2000, 4000, 8000) if settings.fmin <= f <= settings.fmax]
     rows = np.interp(hertz, centres, np.arange(settings.n_mels) + 0.5)
     ax.set_yticks(rows, [f"{frequency / 1000:g}" for frequency in hertz])
-    if axes:
-        ax.set(xlabel="time [s]", ylabel="frequency [kHz]")
-    else:
-        ax.set_xticks([])
+    ax.set(xlabel="time [s]", ylabel="frequency [kHz]")
+    if not axes:
+        ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
     return ax

@@ -165,7 +165,7 @@ class CheckpointEveryEpoch(fastai.Callback):
         print(f"{self.file.parent.name}: {len(self.history)} of {self.n_epoch} epochs are done")
         self.model.load_state_dict(state["model"])
         self.opt.load_state_dict(state["opt"])
-        if state["scaler"]:  # of half precision on a GPU
+        if state["scaler"] and hasattr(self.learn, "scaler"):  # of half precision, on a GPU alone
             self.learn.scaler.load_state_dict(state["scaler"])
 
     def save(self):
@@ -184,14 +184,13 @@ class CheckpointEveryEpoch(fastai.Callback):
         fastai.set_seed(self.seed + self.epoch)
         self.dls.train.rng = random.Random(self.seed + self.epoch)
         self.recorder.smooth_loss.reset()  # it would remember epochs that a later run has not seen
-        self.started = time.time()
 
     def after_epoch(self):
         if self.epoch < len(self.history):  # it was passed over
             return
         names, values = self.recorder.metric_names[1:-1], map(float, self.recorder.log[1:-1])
         row = {"epoch": self.epoch, **dict(zip(names, values, strict=False))}
-        self.history.append(row | {"seconds": time.time() - self.started})
+        self.history.append(row | {"seconds": time.time() - self.recorder.start_epoch})
         self.save()
 
 

@@ -176,7 +176,8 @@ def main() -> None:
     for seed in options.seeds:
         for variant in options.variants:
             words, around = VARIANTS[variant]
-            runs = RUNS / (f"unseen-{variant}" if variant in PATCHED else "unseen")
+            plain_runs = "experiments" if options.test else "unseen"  # where `evaluate` has them
+            runs = RUNS / (f"unseen-{variant}" if variant in PATCHED else plain_runs)
             for fold in range(1, 7):
                 plain = cv.Experiment(HALF, "emobox", fold, seed, validate=not options.test)
 
@@ -189,6 +190,7 @@ def main() -> None:
                     e = replace(plain, recipe=changed)
                     run = cv.run_experiment(e, clips, pictures, runs)
                 if options.test:
+                    run["config"] |= {"variant": variant}  # or `train` would take it for `144`
                     cv.write_results([{"recipe": variant} | run], file.parent)
                     continue
                 table = pd.read_csv(run["folder"] / "predictions.csv")

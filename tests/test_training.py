@@ -336,6 +336,16 @@ def test_half_precisions_scale_goes_on_where_it_was(learner, tmp_path, arguments
     assert learn.scaler.get_scale() == 2 ** (3 * len(learn.dls.train))
 
 
+class MixedPrecision(Scaling):
+    """By the name of what a GPU has and a CPU has not."""
+
+
+def test_a_run_that_began_on_a_gpu_goes_on_without_one(learner, tmp_path, arguments):
+    interrupted(learner(cbs=[MixedPrecision()]), 9, *arguments, tmp_path, CONFIG)
+    history = fit(learner(), *arguments, tmp_path, CONFIG)
+    assert list(history["epoch"]) == [0, 1, 2]
+
+
 def random_states():
     state = np.random.get_state()  # noqa: NPY002
     return random.getstate(), state[1].tolist(), state[2:], torch.get_rng_state().tolist()

@@ -101,10 +101,9 @@ def begin_stage(learn: fastai.Learner, start: models.Network, recipe: Recipe) ->
     (rows, columns), (old_rows, old_columns) = recipe.kernel_scale, start.recipe.kernel_scale
     first = scale_kernels(start.model[0][0], rows // old_rows, columns // old_columns)
     start.model[0][0] = first
+    learn.model.load_state_dict(start.model.state_dict())
     if recipe.corruption_p:
         begin_distillation(learn, start.model, recipe, start.settings.top_db)
-    else:
-        learn.model.load_state_dict(start.model.state_dict())
 
 
 def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, runs: Path) -> dict:

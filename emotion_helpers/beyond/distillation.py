@@ -92,8 +92,7 @@ class Distil(fastai.Callback):
 
 
 def begin_distillation(learn, teacher: nn.Module, recipe: Recipe, top_db: float) -> None:
-    """Make a learner go on from the `teacher` (in evaluation mode), and be taught by it."""
-    learn.model.load_state_dict(teacher.state_dict())
+    """Make a learner be taught by the `teacher` (in evaluation mode)."""
     learn.loss_func = fastai.CrossEntropyLossFlat(flatten=False)  # takes probabilities for labels
     teacher = teacher.to(learn.dls.device, memory_format=torch.channels_last)
     learn.add_cb(Distil(teacher, recipe, top_db))

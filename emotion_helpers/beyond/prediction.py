@@ -213,13 +213,6 @@ def find_recordings(paths: list[str]) -> list[Path]:
     return files
 
 
-def to_row(prediction: Prediction) -> dict:
-    """A prediction as a row of a table, without its samples: there may be thousands."""
-    recording, notes = prediction.recording, "; ".join(prediction.recording.notes)
-    row = vars(prediction) | prediction.probabilities
-    return row | {"recording": None, "seconds": recording.seconds, "notes": notes}
-
-
 def report(rows: list[dict], as_json: bool, csv: str | None) -> None:
     """Write and print the table of predictions."""
     columns = ["file", "emotion", "reason", "seconds", *EMOTIONS, "notes"]
@@ -256,7 +249,9 @@ def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> 
     def ask(file):
         try:
             answer = predict(file, network)
-            return to_row(answer) | ({"answer": answer} if timeline else {})
+            row = vars(answer) | answer.probabilities | {"seconds": answer.recording.seconds}
+            row |= {"notes": "; ".join(answer.recording.notes), "answer": timeline and answer}
+            return row | {"recording": None}  # the samples of thousands do not fit into memory
         except EmotionHelpersError as error:
             return str(error)
         except Exception as error:  # whatever is wrong with one file, others have their answers
