@@ -146,7 +146,8 @@ def forget_recordings() -> None:
 
 def launch(build, port: int | None = None, block: bool = False):
     """Serve the page that `build` makes on 127.0.0.1, at `port` or the first free one from 7860 on,
-    with a folder for recordings that goes with it. Returns the page and where it is."""
+    with a folder for recordings that goes with it. Returns the page and where it is; gradio shows
+    it below a notebook's cell too."""
     forget_recordings()
     recordings = tempfile.TemporaryDirectory(prefix="emotions-")
     os.environ["GRADIO_TEMP_DIR"] = recordings.name  # gradio asks for it at each upload
@@ -155,7 +156,7 @@ def launch(build, port: int | None = None, block: bool = False):
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # on this machine
     look = {"theme": gr.themes.Default(primary_hue="blue", **fonts), "css": CSS, "footer_links": []}
     here = {"server_name": "127.0.0.1", "server_port": port, "share": False, "ssr_mode": False}
-    quiet = {"quiet": not block, "show_error": False, "inline": False, "max_file_size": MAX_BYTES}
+    quiet = {"quiet": not block, "show_error": False, "height": 900, "max_file_size": MAX_BYTES}
     with WITHOUT_PROXIES:
         address = page.launch(prevent_thread_lock=True, **here, **look, **quiet)
     Path(recordings.name, f"{page.server_port}.port").touch()
@@ -175,16 +176,6 @@ def serve(port: int | None = None, block: bool = True):
         print(f"{error}\nTraining on the demo voices now.")
         folder = train_final("demo")
     return launch(partial(build_page, load_model(folder)), port, block)
-
-
-def show_below(served: tuple, height: int = 900):
-    """Show a page, as `serve(block=False)` returns it, below a notebook's cell; returns it: the
-    folder of its recordings lasts as long."""
-    from IPython.display import IFrame, display  # not above: the command needs none
-
-    page, (_, address, _) = served
-    display(IFrame(address, "100%", height, extras=['allow="microphone"']))
-    return page
 
 
 def record_sentences(folder: Path):

@@ -1,0 +1,77 @@
+"""Every chapter, by a reader who restarts the kernel half-way, and by one who runs all cells twice.
+
+    .venv/bin/python -W ignore tests/study_restarts.py
+
+copies the package, the notebooks and some demo voices into a folder of its own, runs there the
+first half of each chapter's cells, then, in a new kernel, all of them, and all of them again in the
+same one. Prints a line per chapter; it ends with an error if a cell failed.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+from chapters import NOTEBOOKS
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from papermill.parameterize import parameterize_notebook
+from test_notebooks import KEPT_ACTORS, QUICK, ROOT, TABLES
+
+from emotion_helpers.demo import make_demo
+from emotion_helpers.notebooks import DEMO, ThisPython
+
+
+def copy_project(folder: Path) -> None:
+    """What `test_notebooks.project` makes: nobody's pictures or networks are touched."""
+    caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "emotion_helpers", folder / "emotion_helpers", ignore=caches)
+    shutil.copytree(TABLES, folder / "notebooks" / "results")
+    for path in NOTEBOOKS:
+        shutil.copy(path, folder / "notebooks")
+    demo = make_demo(folder / "data" / "demo")
+    for actor in set(range(1, 25)) - KEPT_ACTORS:
+        for path in demo.rglob(f"Actor_{actor:02}"):
+            shutil.rmtree(path)
+
+
+def run(notebook, cells: list[int], folder: Path) -> None:
+    """Run cells, by number, in one new kernel."""
+    resources = {"metadata": {"path": str(folder)}}
+    options = {"timeout": 900, "kernel_manager_class": ThisPython, "resources": resources}
+    client = NotebookClient(notebook, **options)
+    with client.setup_kernel():
+        for number in cells:
+            client.execute_cell(notebook.cells[number], number)
+
+
+def main() -> None:
+    """Go through the chapters, in order."""
+    failed = 0
+    with TemporaryDirectory(prefix="twice and half-way, für ") as temporary:
+        folder = Path(temporary)
+        copy_project(folder)
+        os.environ["PYTHONPATH"] = os.pathsep.join([temporary, os.environ.get("PYTHONPATH", "")])
+        for path in NOTEBOOKS:
+            notebook = nbformat.read(path, as_version=4)
+            notebook.metadata["papermill"] = {}
+            for cell in notebook.cells:
+                cell.metadata.setdefault("tags", [])
+            number = path.name[:2]
+            parameters = {"CORPUS": "demo", **DEMO.get(number, {}), **QUICK.get(number, {})}
+            notebook = parameterize_notebook(notebook, parameters)
+            code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+            try:
+                run(notebook, code[: len(code) // 2], folder / "notebooks")
+                run(notebook, code + code, folder / "notebooks")
+                print(f"{path.name}: half, then all, then all again", flush=True)
+            except CellExecutionError as error:
+                failed += 1
+                print(f"{path.name}: {error}", flush=True)
+    sys.exit(f"{failed} chapters failed" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
