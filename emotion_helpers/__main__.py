@@ -84,11 +84,11 @@ def read_options(command: str, options: dict) -> dict:
     if name not in RECIPES:
         raise EmotionHelpersError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
     try:
-        recipe = replace(RECIPES[name], **parse_pairs(change))
+        recipe, values = RECIPES[name], parse_pairs(change)
         if recipe.corruption_p:  # its teacher is asked about the same pictures
-            size = {"height": recipe.height, "width": recipe.width}
-            recipe = replace(recipe, start=replace(recipe.start, **size))
-        options["recipe"] = recipe
+            same = {"height", "width", "kernel_scale", "tess"} & {*values}
+            values["start"] = replace(recipe.start, **{key: values[key] for key in same})
+        options["recipe"] = replace(recipe, **values)
         options["settings"] = SpectrogramSettings(**parse_pairs(options["settings"]))
     except TypeError as error:  # an unknown name, or a word for a number
         raise EmotionHelpersError(f"--change or --settings: {error}") from error

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import nbformat
 from chapters import NOTEBOOKS
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.parameterize import parameterize_notebook
 from test_notebooks import KEPT_ACTORS, QUICK, ROOT, TABLES
 
@@ -67,7 +67,7 @@ def main() -> None:
                 run(notebook, code[: len(code) // 2], folder / "notebooks")
                 run(notebook, code + code, folder / "notebooks")
                 print(f"{path.name}: half, then all, then all again", flush=True)
-            except CellExecutionError as error:
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                 failed += 1
                 print(f"{path.name}: {error}", flush=True)
     sys.exit(f"{failed} chapters failed" if failed else 0)

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch.optim.swa_utils import update_bn
 
-from emotion_helpers import models, training, write_text
+from emotion_helpers import models, write_text
 from emotion_helpers.beyond import cross_validation as cv
 from emotion_helpers.beyond.cross_validation import SkipValidation, make_learner
 from emotion_helpers.corpora import models_folder, results_folder
@@ -94,8 +94,8 @@ def frozen_first(learn, keep) -> None:
 
 
 def fresh_statistics(learn, _keep) -> None:
-    """Nothing is trained: batch norm's means and spreads are those of training pictures as they
-    are, neither mixed nor changed."""
+    """Nothing is trained: batch norm's means and spreads are those of training pictures (an eighth
+    of TESS's) as they are, neither mixed nor changed."""
     pictures = learn.dls.test_dl(learn.dls.train_ds.items, shuffle=True)
     update_bn(pictures, learn.model)
 
@@ -127,7 +127,7 @@ def run_way(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, f
     """Answers and minutes of a way's network, first stage included."""
     recipe = WAYS[way][1]
     if way == "float32":  # where this processor would take bfloat16
-        with patch.object(training, "has_bfloat16", lambda: False):
+        with patch.object(cv, "speed_callbacks", lambda: [fastai.ChannelsLast()]):
             e = cv.Experiment(recipe, "random", seed=seed)
             run = cv.run_experiment(e, clips, pictures, FLOAT32_RUNS)
         return pd.read_csv(run["folder"] / "predictions.csv"), run["minutes"]
@@ -137,7 +137,8 @@ def run_way(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, f
     first = run_recipe(HALF, seed, clips, pictures)
     start, minutes = models.load_model(first["folder"]), first["minutes"]
     if way == "descent":
-        start.model.load_state_dict(torch.load(RUNS / f"seed{seed}-epoch{TURN}.pth"))
+        file = RUNS / f"seed{seed}-epoch{TURN}.pth"
+        start.model.load_state_dict(torch.load(file, map_location="cpu"))
         minutes *= TURN / HALF.epochs
     train, test = cv.fold_clips(clips, "random", 1, recipe.tess)
     loaders = picture_loaders(pictures, SpectrogramSettings(), recipe, test, train)
@@ -152,8 +153,8 @@ def run_way(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, f
             yield
         seconds.extend(epoch["seconds"] for epoch in history)
 
-    FITS[way](learn, keep)
     with fastai.no_random(1000 * seed):
+        FITS[way](learn, keep)
         return predict_clips(learn, clips, recipe.n_tta), minutes + sum(seconds) / 60
 
 

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args()
     clips, pictures = cv.prepare_pictures("real", None)
+    runs = models_folder("real") / ("unseen" if options.validate else "experiments")
     file, keys = (
         results_folder("real") / "statistics.csv",
         ["split", "validation", "fold", "seed", "device"],
@@ -53,7 +54,7 @@ def main() -> None:
         folds = range(1, 1 + count_folds(split))
         plain = cv.Experiment(HALF, split, validate=options.validate)
         for e in (replace(plain, fold=f, seed=seed) for f in folds for seed in options.seeds):
-            run = cv.run_experiment(e, clips, pictures, models_folder("real") / "experiments")
+            run = cv.run_experiment(e, clips, pictures, runs)
             after = anew(e, run, clips, pictures)
             row = {
                 "split": split,

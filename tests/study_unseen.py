@@ -80,7 +80,8 @@ def filter_augment(pictures, mask_size=0.1):
 
 
 class Averaged(fastai.Callback):
-    """Ends with a running average of the weights, over some 200 steps."""
+    """Ends with a running average of the weights, over some 200 steps, which a run that is stopped
+    and goes on begins anew."""
 
     order = 90
 
@@ -150,7 +151,10 @@ VARIANTS = {  # name: in words, what to do around a run, which gives the recipe
     "stretch": ("stretched twice as much", partial(recipe, stretch=0.2)),
     "masks": ("masks of twice the size", partial(recipe, mask_size=0.2)),
     "labels": ("labels not smoothed", hard_labels),
-    "rows": ("192 pixels high, 96 rows after the first layer", partial(recipe, height=192)),
+    "rows": (
+        "192 pixels high, 48 rows after the first layer (144: 36)",
+        partial(recipe, height=192),
+    ),
     "weights": ("a running average of the weights", partial(with_callback, kind=Averaged)),
     "mixstyle": ("maps blended between speakers", partial(with_callback, kind=MixStyle)),
     "288": ("the second stage of chapter 04", partial(recipe, start=RECIPES["288"])),
@@ -172,7 +176,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     clips, pictures = cv.prepare_pictures("real", None)
-    file, keys = results_folder("real") / "unseen.csv", ["variant", "fold", "seed"]
+    file, keys = results_folder("real") / "unseen.csv", ["variant", "device", "fold", "seed"]
+    order = {variant: i for i, variant in enumerate(VARIANTS)}
     for seed in options.seeds:
         for variant in options.variants:
             words, around = VARIANTS[variant]
@@ -189,8 +194,11 @@ def main() -> None:
                 with around(networks) as changed:
                     e = replace(plain, recipe=changed)
                     run = cv.run_experiment(e, clips, pictures, runs)
+                print(variant, fold, seed, f"{run['accuracy']:.2f}", flush=True)
+                gc.collect()
                 if options.test:
-                    run["config"] |= {"variant": variant}  # or `train` would take it for `144`
+                    if variant in PATCHED:  # or `train` would take it for `144`
+                        run["config"] |= {"variant": variant}
                     cv.write_results([{"recipe": variant} | run], file.parent)
                     continue
                 table = pd.read_csv(run["folder"] / "predictions.csv")
@@ -200,11 +208,10 @@ def main() -> None:
                 row = {"variant": variant, "what": words, "fold": fold, "seed": seed}
                 row |= {"clips": len(table), "accuracy": run["accuracy"], "uar": run["uar"]}
                 row |= {"women": shares.get("female"), "men": shares.get("male")}
-                row |= {"minutes": run["minutes"], "device": models.describe_device()}
+                row |= {"minutes": run["minutes"], "device": run["device"]}
                 rows = cv.update_table(file, pd.DataFrame([row]), keys, keys)
+                rows = rows.sort_values("variant", key=lambda v: v.map(order), kind="stable")
                 write_text(file, rows.round({"minutes": 1}).round(4).to_csv(index=False))
-                print(variant, fold, seed, f"{run['accuracy']:.2f}", flush=True)
-                gc.collect()
 
 
 if __name__ == "__main__":

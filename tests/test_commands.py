@@ -595,3 +595,16 @@ def test_a_change_of_the_picture_size_is_the_teachers_too():
     assert options["recipe"].height == options["recipe"].start.height == 96
     assert options["recipe"].width == options["recipe"].start.width == 216
     assert options["settings"].top_db == 60
+
+
+def test_the_recipe_of_the_first_edition_can_be_had_for_both_stages():
+    first = ["height=64", "width=224", "kernel_scale=[1,1]", "tess=false"]
+    options = {"corpus": "real", "recipe": None, "change": first, "settings": []}
+    recipe = read_options("train", options)["recipe"]
+    for stage in (recipe, recipe.start):
+        assert (stage.height, stage.width, stage.kernel_scale, stage.tess) == (
+            64,
+            224,
+            (1, 1),
+            False,
+        )

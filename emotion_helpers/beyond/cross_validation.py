@@ -172,7 +172,7 @@ def out_of_fold_temperature(run, predictions: pd.DataFrame) -> float:
 def update_table(file: Path, rows: pd.DataFrame, order: list[str] = KEYS, keys=KEYS):
     """The table in a file with `rows` added, in place of those with the same `keys`; sorted."""
     if file.exists():
-        old = pd.read_csv(file, dtype={"recipe": str})
+        old = pd.read_csv(file, dtype={"recipe": str, "variant": str})
         rows = pd.concat([old[~old.set_index(keys).index.isin(rows.set_index(keys).index)], rows])
     return rows.sort_values(order, ignore_index=True)
 

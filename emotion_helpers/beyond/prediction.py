@@ -179,7 +179,7 @@ def final_model(*corpora: str) -> Path:
         folder = models_folder(corpus) / name
         if (folder / "model.safetensors").exists():
             return folder
-    train = "`python -m emotion_helpers train` (up to two hours; with `--corpus demo` a"
+    train = "`python -m emotion_helpers train` (up to three hours; with `--corpus demo` a"
     train += " minute, on synthetic voices, to try)"
     raise EmotionHelpersError(f"there is no trained network yet: run chapter 06, or {train}")
 
