@@ -8,7 +8,6 @@ same one. Prints a line per chapter; it ends with an error if a cell failed.
 """
 
 import os
-import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,23 +17,9 @@ from chapters import NOTEBOOKS
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.parameterize import parameterize_notebook
-from test_notebooks import KEPT_ACTORS, QUICK, ROOT, TABLES
+from test_notebooks import QUICK, copy_project
 
-from emotion_helpers.demo import make_demo
 from emotion_helpers.notebooks import DEMO, ThisPython
-
-
-def copy_project(folder: Path) -> None:
-    """What `test_notebooks.project` makes: nobody's pictures or networks are touched."""
-    caches = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "emotion_helpers", folder / "emotion_helpers", ignore=caches)
-    shutil.copytree(TABLES, folder / "notebooks" / "results")
-    for path in NOTEBOOKS:
-        shutil.copy(path, folder / "notebooks")
-    demo = make_demo(folder / "data" / "demo")
-    for actor in set(range(1, 25)) - KEPT_ACTORS:
-        for path in demo.rglob(f"Actor_{actor:02}"):
-            shutil.rmtree(path)
 
 
 def run(notebook, cells: list[int], folder: Path) -> None:

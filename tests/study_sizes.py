@@ -123,6 +123,16 @@ def run_recipe(recipe: Recipe, seed: int, clips, pictures: Path) -> dict:
         return cv.run_experiment(experiment, clips, pictures, RUNS)
 
 
+def learner_from(start: models.Network, e: cv.Experiment, clips, pictures: Path):
+    """A learner for an experiment's clips, that goes on from a network of another one."""
+    recipe = replace(e.recipe, tess=e.recipe.tess or e.split.startswith("tess"))
+    train, test = cv.fold_clips(clips, e.split, e.fold, recipe.tess, e.validate)
+    loaders = picture_loaders(pictures, SpectrogramSettings(), recipe, test, train)
+    learn = make_learner(loaders, recipe, 1000 * e.seed, True, [SkipValidation()])
+    cv.begin_stage(learn, start, recipe)
+    return learn
+
+
 def run_way(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, float]:
     """Answers and minutes of a way's network, first stage included."""
     recipe = WAYS[way][1]
@@ -140,10 +150,7 @@ def run_way(way: str, seed: int, clips, pictures: Path) -> tuple[pd.DataFrame, f
         file = RUNS / f"seed{seed}-epoch{TURN}.pth"
         start.model.load_state_dict(torch.load(file, map_location="cpu"))
         minutes *= TURN / HALF.epochs
-    train, test = cv.fold_clips(clips, "random", 1, recipe.tess)
-    loaders = picture_loaders(pictures, SpectrogramSettings(), recipe, test, train)
-    learn = make_learner(loaders, recipe, 1000 * seed, True, [SkipValidation()])
-    cv.begin_stage(learn, start, recipe)
+    learn = learner_from(start, cv.Experiment(recipe, "random", seed=seed), clips, pictures)
     seconds = []
 
     @contextmanager

@@ -13,28 +13,23 @@ import gc
 from dataclasses import replace
 
 import pandas as pd
-from study_sizes import fresh_statistics
+from study_sizes import fresh_statistics, learner_from
 
 from emotion_helpers import models, write_text
 from emotion_helpers.beyond import cross_validation as cv
 from emotion_helpers.corpora import models_folder, results_folder
 from emotion_helpers.evaluation import predict_clips, scores
 from emotion_helpers.models import HALF
-from emotion_helpers.pictures import SpectrogramSettings
 from emotion_helpers.splits import count_folds
-from emotion_helpers.training import fastai, picture_loaders
+from emotion_helpers.training import fastai
 
 
 def anew(e: cv.Experiment, run: dict, clips, pictures) -> float:
     """Accuracy of a finished run's network with statistics taken anew [%]."""
-    recipe = replace(e.recipe, tess=e.recipe.tess or e.split.startswith("tess"))
-    train, test = cv.fold_clips(clips, e.split, e.fold, recipe.tess, e.validate)
-    loaders = picture_loaders(pictures, SpectrogramSettings(), recipe, test, train)
-    learn = cv.make_learner(loaders, recipe, 1000 * e.seed, True)
-    cv.begin_stage(learn, models.load_model(run["folder"]), recipe)
+    learn = learner_from(models.load_model(run["folder"]), e, clips, pictures)
     with fastai.no_random(1000 * e.seed):
         fresh_statistics(learn, None)
-        return scores(predict_clips(learn, clips, recipe.n_tta)).accuracy["all"]
+        return scores(predict_clips(learn, clips, e.recipe.n_tta)).accuracy["all"]
 
 
 def main() -> None:
@@ -46,23 +41,15 @@ def main() -> None:
     options = parser.parse_args()
     clips, pictures = cv.prepare_pictures("real", None)
     runs = models_folder("real") / ("unseen" if options.validate else "experiments")
-    file, keys = (
-        results_folder("real") / "statistics.csv",
-        ["split", "validation", "fold", "seed", "device"],
-    )
+    file = results_folder("real") / "statistics.csv"
+    keys = ["split", "validation", "fold", "seed", "device"]
     for split in options.splits:
         folds = range(1, 1 + count_folds(split))
         plain = cv.Experiment(HALF, split, validate=options.validate)
         for e in (replace(plain, fold=f, seed=seed) for f in folds for seed in options.seeds):
             run = cv.run_experiment(e, clips, pictures, runs)
             after = anew(e, run, clips, pictures)
-            row = {
-                "split": split,
-                "validation": e.validate,
-                "fold": e.fold,
-                "seed": e.seed,
-                "device": run["device"],
-            }
+            row = {key: run[key] for key in keys}
             row |= {"clips": run["clips"], "before": run["accuracy"], "after": after}
             rows = cv.update_table(file, pd.DataFrame([row]).round(4), keys, keys)
             write_text(file, rows.to_csv(index=False))

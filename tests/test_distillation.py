@@ -1,10 +1,12 @@
 """Distillation: what noise, babble, rooms and telephones do to a picture, and who teaches whom."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from emotion_helpers.beyond.cross_validation import begin_stage
 from emotion_helpers.beyond.distillation import (
     CORRUPTIONS,
     add_babble,
@@ -14,7 +16,8 @@ from emotion_helpers.beyond.distillation import (
     begin_distillation,
     corrupt,
 )
-from emotion_helpers.models import N_TTA, Recipe, normalize
+from emotion_helpers.models import N_TTA, Network, Recipe, build_network, normalize
+from emotion_helpers.pictures import SpectrogramSettings
 from emotion_helpers.training import fastai
 
 
@@ -179,10 +182,19 @@ def clean_pictures(learn):
     return next(iter(learn.dls.train))[0]
 
 
+def test_the_pupil_begins_as_its_teacher():
+    teacher, pupil = build_network((2, 1)), SimpleNamespace(model=build_network((2, 1)))
+    pupil.dls, pupil.add_cb = SimpleNamespace(device="cpu"), lambda _: None
+    begin_stage(pupil, Network(teacher, SpectrogramSettings(), Recipe(), {}), PUPIL)
+    weights = pupil.model.state_dict()
+    assert weights
+    assert all(torch.equal(weights[name], value) for name, value in teacher.state_dict().items())
+
+
 def test_the_pupil_learns_what_the_teacher_says_and_not_the_labels(learn, teacher):
+    learn.model.load_state_dict(teacher.state_dict())
     begin_distillation(learn, teacher, PUPIL, 80.0)
-    torch.nn.init.zeros_(learn.model.linear.weight)
-    learn.model.linear.bias.data.zero_()
+    learn.model.linear.bias.data.zero_()  # it forgets
     learn.fit(60, 0.1)
     answers = learn.model(clean_pictures(learn)).softmax(dim=1)
     expected = teacher(clean_pictures(learn)).softmax(dim=1)

@@ -36,13 +36,11 @@ QUICK = {
 # ---- all of them, on a third of the demo voices
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def copy_project(folder):
     """A copy of the package, the notebooks and some demo voices: nobody's pictures are touched.
 
     The package takes the folder that it lies in, beside a folder of notebooks, for the project.
     """
-    folder = tmp_path_factory.mktemp("my own project, für später")
     caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "emotion_helpers", folder / "emotion_helpers", ignore=caches)
     shutil.copytree(TABLES, folder / "notebooks" / "results")
@@ -52,6 +50,12 @@ def project(tmp_path_factory):
     for actor in set(range(1, 25)) - KEPT_ACTORS:
         for path in demo.rglob(f"Actor_{actor:02}"):
             shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("my own project, für später")
+    copy_project(folder)
     paths = [str(folder), os.environ.get("PYTHONPATH", "")]
     with pytest.MonkeyPatch.context() as patched:  # for the kernels that the tests start
         patched.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
