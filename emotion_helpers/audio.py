@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice, pairwise
+from mmap import ACCESS_READ, mmap
 from operator import attrgetter
 from pathlib import Path
 
@@ -63,11 +64,11 @@ def decode(path: str | Path, track: int, notes: list[str]) -> Iterator[av.AudioF
     with open(path, "rb") as file:
         # FFmpeg decodes joined Ogg files with the codebooks of the first: split where one begins
         # (RFC 3533); nearer than 300 bytes to another it is a second track of the same part.
-        content = file.read() if file.peek(4)[:4] == b"OggS" else b""
-        begins = [match.start() for match in re.finditer(rb"OggS\0\x02", content)]
+        data = mmap(file.fileno(), 0, access=ACCESS_READ) if file.peek(4)[:4] == b"OggS" else b""
+        begins = [match.start() for match in re.finditer(rb"OggS\0\x02", data)]
         starts = [0] + [end for start, end in pairwise(begins) if end - start > 300]
-        parts = [io.BytesIO(content[start:end]) for start, end in pairwise([*starts, None])]
-        for number, part in enumerate(parts if content else [file]):
+        parts = (io.BytesIO(data[start:end]) for start, end in pairwise([*starts, None]))
+        for number, part in enumerate(parts if starts[1:] else [file]):
             try:
                 container = av.open(part, **OPTIONS)
             except av.FFmpegError:  # a joined file that ends within its header
@@ -133,8 +134,7 @@ def read_recording(path: str | Path, sample_rate: int, max_seconds: float = 3600
     """Read a sound file in any container: the first track that is not silent, channels averaged.
 
     Equals `librosa.load(path, sr=sample_rate)` where that can read the file. Raises `AudioError` if
-    it is missing, no sound, shorter than `MIN_SECONDS` or longer than `max_seconds`, or has samples
-    that are not numbers.
+    it is missing, no sound, shorter than `MIN_SECONDS`, longer than `max_seconds`, or holds NaN.
     """
     tracks = []
     try:

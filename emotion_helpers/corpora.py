@@ -13,8 +13,9 @@ from . import EmotionHelpersError, own_folder, remove_leftovers
 from .clips import clip_path, files_below, find_clips
 from .demo import make_demo
 
-CLONE = Path(__file__).resolve().parent.parent
-ROOT = CLONE if (CLONE / "notebooks").is_dir() else Path.cwd()  # data/ and models/ are here
+NEAR = Path(__file__).resolve().parent.parent, Path.cwd(), Path.cwd().parent
+CLONES = [p for p in NEAR if (p / "notebooks").is_dir() and (p / "emotion_helpers").is_dir()]
+ROOT = [*CLONES, Path.cwd()][0]  # data/ and models/ are here
 URLS = {  # of RAVDESS's publisher, doi:10.5281/zenodo.1188976, and of a mirror of TESS
     "ravdess": "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip?download=1",
     "tess": "https://bj.bcebos.com/paddleaudio/datasets/TESS_Toronto_emotional_speech_set.zip",

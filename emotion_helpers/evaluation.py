@@ -26,8 +26,7 @@ def predict_clips(learn, clips: pd.DataFrame, n_tta: int = 0) -> pd.DataFrame:
 def scores(table: pd.DataFrame) -> pd.DataFrame:
     """Clips, accuracy [%] and UAR [%], for all clips and for each corpus that is there.
 
-    UAR, the unweighted average recall, is the mean over the emotions of how many of their clips
-    were recognised.
+    UAR, unweighted average recall: the mean over the emotions of the share that was recognised.
     """
     rows = {}
     for corpus, part in (("all", table), *table.groupby("corpus")):

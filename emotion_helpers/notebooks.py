@@ -25,6 +25,7 @@ DEMO = {
     "06": {"EPOCHS": 2, "BATCH_SIZE": 16, "LR": [2e-3, 2e-3]},
     "07": {"N_CLIPS": 12},
     "08": {"STEPS": 2, "BATCH_SIZE": 8},
+    "10": {"N_CLIPS": 96, "COPIES": [1, 5, 25]},
 }
 DEMO["04"] |= {"LR_144": [2e-3, 2e-3], "LR_288": [3e-5, 3e-5]}
 
@@ -123,8 +124,7 @@ def run_tutorial(corpus: str = "demo", folder: Path | None = None, in_place: boo
         raise EmotionHelpersError(f"no notebooks in {folder}: run this in a clone of the project")
     executed = folder / "executed" / corpus
     executed.mkdir(parents=True, exist_ok=True)
-    title = f"Emotions in a voice ({corpus})"
-    together = nbformat.v4.new_notebook(metadata={"title": title})
+    together = nbformat.v4.new_notebook(metadata={"title": f"Emotions in a voice ({corpus})"})
     for path in paths:
         notebook = run_notebook(path, executed / path.name, corpus)
         for number, cell in enumerate(notebook.cells):  # ids of cells are unique in a notebook only

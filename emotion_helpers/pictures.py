@@ -183,11 +183,10 @@ def tidy(folder: Path, wanted: set[Path], settings: SpectrogramSettings) -> list
 def render(clips: pd.DataFrame, folder, settings=SpectrogramSettings(), n_jobs=-1) -> pd.DataFrame:
     """Make `folder` hold exactly the pictures of `clips`, as <emotion>/<clip_id>.png.
 
-    Uses `n_jobs` cores (-1: all). What is current is kept: a second call does nothing, one that was
-    interrupted goes on. Pictures of other settings or changed clips are made again, those of clips
-    not in the table are deleted. Returns a row per clip: clip_id, status (made, kept, failed or
-    removed), reason; one bad clip does not stop the rest. Raises `EmotionHelpersError` if the
-    folder cannot be written.
+    Uses `n_jobs` cores (-1: all). What is current is kept: a call that was interrupted goes on.
+    Pictures of other settings or changed clips are made again, those of clips not in the table are
+    deleted. Returns a row per clip: clip_id, status (made, kept, failed, removed), reason; one bad
+    clip does not stop the rest. Raises `EmotionHelpersError` if the folder cannot be written.
     """
     folder, rows = Path(folder), clips.to_dict("records")
     wanted = {folder / row["emotion"] / f"{row['clip_id']}.png" for row in rows}

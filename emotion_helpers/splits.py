@@ -24,6 +24,8 @@ def random_split(clips: pd.DataFrame, valid_share: float = 0.2, seed: int = 42) 
     whose bytes are the same fall on one side, or validation would be in training."""
     once = clips.drop_duplicates("md5")
     strata = once.corpus + once.emotion
+    if valid_share * len(once) < strata.nunique() or strata.value_counts().min() < 2:
+        raise EmotionHelpersError(f"{len(once)} clips are too few to test each emotion on some")
     valid = train_test_split(once.md5, test_size=valid_share, random_state=seed, stratify=strata)[1]
     return set(clips.clip_id[clips.md5.isin(valid)])
 
@@ -38,10 +40,9 @@ def speaker_folds(clips: pd.DataFrame, split: str) -> list[tuple[set[str], set[s
 
     "random": one fold, speakers known. "emobox" (six) and "luna" (five): RAVDESS actors who are
     never heard in training. "tess-oaf-yaf": train on OAF (and RAVDESS), test on YAF;
-    "tess-yaf-oaf": the other way round. "statement": train on "Kids are talking by the door", test
-    on "Dogs are sitting by the door", speakers known; "statement-emobox": neither the speakers nor
-    the sentence known. "gender": test on RAVDESS's men, then on its women. Raises
-    `EmotionHelpersError` for another name.
+    "tess-yaf-oaf": the other way round. "statement": train on one sentence ("Kids are ..."), test
+    on the other ("Dogs are ..."), speakers known; "statement-emobox": neither speakers nor sentence
+    known. "gender": test on RAVDESS's men, then its women. Raises `EmotionHelpersError` if unknown.
     """
     if split == "random":
         test = random_split(clips)

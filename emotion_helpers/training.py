@@ -53,9 +53,9 @@ class FewerTess(fastai.TfmdDL):
     def __init__(self, dataset=None, shuffle=False, **kwargs):
         super().__init__(dataset, shuffle=shuffle, **kwargs)
         if shuffle:
-            is_tess = [parse_name(picture)["corpus"] == "tess" for picture in dataset.items]
-            self.tess = [i for i, tess in enumerate(is_tess) if tess]
-            self.others = [i for i, tess in enumerate(is_tess) if not tess]
+            items = enumerate(dataset.items)
+            self.tess = [i for i, picture in items if parse_name(picture)["corpus"] == "tess"]
+            self.others = sorted({*range(len(dataset))} - {*self.tess})
             self.n = len(self.others) + len(self.tess) // 8
 
     def get_idxs(self) -> list[int]:
@@ -124,10 +124,8 @@ class BFloat16(fastai.Callback):
 
 def speed_callbacks() -> list[fastai.Callback]:
     """The fastai callbacks that make training quick on this machine (none on an Apple GPU)."""
-    if torch.backends.mps.is_available():
-        return []
     half = [fastai.MixedPrecision()] if torch.cuda.is_available() else [BFloat16()] * has_bfloat16()
-    return [*half, fastai.ChannelsLast()]
+    return [] if torch.backends.mps.is_available() else [*half, fastai.ChannelsLast()]
 
 
 class CheckpointEveryEpoch(fastai.Callback):
@@ -153,7 +151,10 @@ class CheckpointEveryEpoch(fastai.Callback):
 
     def load(self):
         # Not weights_only: fastai's optimisers keep lists of their own. The file is this machine's.
-        state = torch.load(self.file, map_location=self.dls.device, weights_only=False)
+        try:
+            state = torch.load(self.file, map_location=self.dls.device, weights_only=False)
+        except Exception as error:  # what half a file raises is not documented
+            raise EmotionHelpersError(f"{self.file}: {error}; delete it, train again") from error
         if changed := sorted(set(self.parts) ^ set(state["learner"])):
             problem = f"the run in {self.file.parent} is of another learner ({'; '.join(changed)})"
             advice = "say in its config what is new, or delete the folder"
@@ -233,9 +234,8 @@ def checkpoints(learn: fastai.Learner, runs: str | Path, config: dict, seed: int
 
     The run lies in a folder below `runs` that is named by `config`: what the caller says that it
     depends on, a "name" and anything JSON can hold, with epochs and rates. The same config goes on
-    with its run or loads it, another gets a folder of its own; nothing is moved or deleted. Raises
-    `EmotionHelpersError` if the learner was changed (its optimiser, loss, sampler, callbacks, ...)
-    and the config not.
+    with its run or loads it, another gets a folder of its own; nothing is deleted. Raises
+    `EmotionHelpersError` if the learner was changed and the config not, or a file is damaged.
     """
     loss_func, history = learn.loss_func, []
     keep = CheckpointEveryEpoch(Path(runs), config, seed, history)

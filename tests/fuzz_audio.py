@@ -5,20 +5,26 @@
     python tests/fuzz_audio.py -max_total_time=120
 
 begins with a small file of each kind, changes them, and asks of each what hostile.py asks: a whole
-picture or an error of ours, in bounded time. An input that breaks this is kept by atheris as
-crash-... in the current folder: make it small (`-minimize_crash=1`), put it into tests/fuzz_cases/,
-and test_audio_any.py replays it in every run. Prints how many inputs were tried.
+picture or an error of ours, in bounded time. What it begins with is tried as a file's name too. An
+input that breaks this is kept by atheris as crash-... in the current folder: make it small
+(`-minimize_crash=1`), put it into tests/fuzz_cases/, and test_audio_any.py replays it in every run.
+Prints how many inputs were tried.
 """
 
 import io
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["emotion_helpers.audio", "emotion_helpers.pictures"]):
+with atheris.instrument_imports(
+    include=[f"emotion_helpers.{room}" for room in ("audio", "clips", "pictures")]
+):
     from hostile import check_file, quick_network
+
+    from emotion_helpers.clips import ClipError, clip_path, parse_name
 
 import soundfile as sf
 from sounds import encode, voice
@@ -47,7 +53,16 @@ def write_seeds(folder):
         (folder / f"b.{container}").write_bytes(content.getvalue())
 
 
+def check_name(name):
+    """Any name is a clip's or refused, and its path stays below the folder that it is put into."""
+    with suppress(ClipError):
+        assert parse_name(name)["emotion"]
+    path = clip_path(name)
+    assert path is None or not (path.is_absolute() or ".." in path.parts)
+
+
 def test_one_input(content):
+    check_name(content[:100].decode(errors="surrogateescape"))
     path = FOLDER / "input"
     path.write_bytes(content)
     TRIED[check_file(path, NETWORK)] += 1

@@ -1,7 +1,7 @@
-"""Whether memory, open files and threads grow over five hundred predictions and app answers, or
-epochs of training.
+"""Whether memory, open files and threads grow over five hundred predictions and app answers,
+epochs of training, or notebooks.
 
-    .venv/bin/python tests/study_long_runs.py [how many] [predict app epochs ...]
+    .venv/bin/python tests/study_long_runs.py [how many] [predict app epochs notebooks ...]
 
 Prints what the process holds after a tenth and after all of them, and fails if it grew by more than
 30 MB, one file or one thread. test_long_runs.py does the same with fewer.
@@ -15,6 +15,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import nbformat
 import psutil
 import soundfile as sf
 from hostile import quick_network
@@ -24,6 +25,7 @@ from emotion_helpers.beyond import app
 from emotion_helpers.beyond.cross_validation import make_learner, prepare_pictures
 from emotion_helpers.beyond.prediction import predict
 from emotion_helpers.models import RECIPES
+from emotion_helpers.notebooks import run_notebook
 from emotion_helpers.pictures import SpectrogramSettings
 from emotion_helpers.training import checkpoints, fastai, picture_loaders
 
@@ -77,12 +79,15 @@ def check(before, after):
 def studies(folder):
     """What is repeated, by name."""
     network, path, bad = quick_network(), folder / "a.wav", folder / "bad.wav"
+    cells = [nbformat.v4.new_code_cell("import matplotlib.pyplot as plt; plt.plot([1, 2]);")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "tiny.ipynb")
     sf.write(path, voice(1, 16_000), 16_000)
     bad.write_bytes(b"Dear network" * 99)
     return {
         "predict": lambda: predict(path, network),
         "app": lambda: list(app.ask(str(path), "sad", network)),
         "app, no sound": lambda: list(app.ask(str(bad), "", network)),
+        "notebooks": lambda: run_notebook(folder / "tiny.ipynb", folder / "run.ipynb", "real"),
     }
 
 

@@ -1,10 +1,11 @@
 """Every chapter, by a reader who restarts the kernel half-way, and by one who runs all cells twice.
 
-    .venv/bin/python -W ignore tests/study_restarts.py
+    .venv/bin/python -W ignore tests/study_restarts.py [n_mels=128, top_db=60.0]
 
 copies the package, the notebooks and some demo voices into a folder of its own, runs there the
 first half of each chapter's cells, then, in a new kernel, all of them, and all of them again in the
-same one. Prints a line per chapter; it ends with an error if a cell failed.
+same one. Prints a line per chapter; it ends with an error if a cell failed. With settings, each
+chapter has them in its line `settings = SpectrogramSettings()`, as "Try it" suggests.
 """
 
 import os
@@ -34,7 +35,7 @@ def run(notebook, cells: list[int], folder: Path) -> None:
 
 def main() -> None:
     """Go through the chapters, in order."""
-    failed = 0
+    failed, settings = 0, " ".join(sys.argv[1:])
     with TemporaryDirectory(prefix="twice and half-way, für ") as temporary:
         folder = Path(temporary)
         copy_project(folder)
@@ -44,6 +45,8 @@ def main() -> None:
             notebook.metadata["papermill"] = {}
             for cell in notebook.cells:
                 cell.metadata.setdefault("tags", [])
+                line = "settings = SpectrogramSettings("
+                cell.source = cell.source.replace(f"{line})", f"{line}{settings})")
             number = path.name[:2]
             parameters = {"CORPUS": "demo", **DEMO.get(number, {}), **QUICK.get(number, {})}
             notebook = parameterize_notebook(notebook, parameters)

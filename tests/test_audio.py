@@ -232,6 +232,16 @@ def test_chained_ogg(speech, tmp_path, first):
     assert np.abs(recording.samples).max() < 0.6
 
 
+def test_a_huge_ogg_file_is_not_held_in_memory(speech, tmp_path):
+    (tmp_path / "a.ogg").write_bytes(ogg_bytes(speech, 48_000) + bytes(50_000_000))
+    tracemalloc.start()
+    recording = read_recording(tmp_path / "a.ogg", RATE)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert recording.seconds == pytest.approx(2, abs=0.1)
+    assert peak < 10_000_000  # bytes
+
+
 @pytest.mark.parametrize("length", [30, 400, 3_000])
 def test_chained_ogg_whose_last_part_breaks_off_in_its_header(speech, tmp_path, length):
     whole = ogg_bytes(speech, 48_000)

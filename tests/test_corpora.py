@@ -685,3 +685,6 @@ def test_an_installed_package_works_where_it_is_called_and_brings_its_tables(tmp
     assert where.startswith(str(tmp_path / "site")) and where.endswith(str(tmp_path / "work"))
     assert {"runs.csv", "listeners.csv", "predictions.csv.gz"} <= set(tables.split())
     assert (tmp_path / "work/notebooks/results/runs.csv").exists()
+    options["cwd"] = tmp_path / "clone" / "notebooks"  # as its notebooks are run
+    where, _ = subprocess.check_output(command, env=environment, **options).splitlines()
+    assert where.startswith(str(tmp_path / "site")) and where.endswith(str(tmp_path / "clone"))

@@ -241,6 +241,17 @@ def test_a_finished_run_is_read_and_not_trained_again(evaluation, project, demo_
     assert again == {name: value for name, value in run.items() if name != "recipe"}
 
 
+def test_half_a_result_is_none_and_the_run_is_made_again(evaluation, demo_clips, small):
+    run = evaluation.runs[0]
+    file, whole = run["folder"] / "run.json", (run["folder"] / "run.json").read_text()
+    file.write_text(whole[:100])  # as after a power cut
+    experiment = Experiment(TINY, "emobox", 1, settings=small, pretrained=False)
+    pictures = corpora.pictures_folder("demo", small.name)
+    again = run_experiment(experiment, demo_clips, pictures, run["folder"].parent)
+    assert again["accuracy"] == run["accuracy"]
+    assert json.loads(file.read_text())["data"] == run["data"]
+
+
 def fewer_training_clips(clips):
     return clips.drop(clips.index[clips.speaker == "Actor_05"][:1])
 

@@ -493,3 +493,14 @@ def test_a_resized_picture_shows_the_whole_of_it(tmp_path, size):
         assert small.shape == (*size, 3)
         means = small.reshape(2, size[0] // 2, 2, size[1] // 2, 3).mean((1, 3, 4))
         assert means == pytest.approx(np.array([[0, 80], [160, 240]]), abs=3)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA"])
+def test_a_picture_in_another_mode_looks_the_same(tmp_path, mode):
+    """As an image editor may have saved it."""
+    ramp = Image.linear_gradient("L")  # 256 x 256, black above, white below
+    ramp.convert(mode).save(tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").mode == mode
+    small = np.asarray(resize(tmp_path / "a.png", 16, 16))
+    assert small.shape == (16, 16, 3)
+    assert np.abs(small - np.asarray(resize(np.array(ramp), 16, 16)).astype(int)).max() <= 1

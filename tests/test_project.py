@@ -456,7 +456,7 @@ def test_what_chapter_02_invites_to_try_works_as_written():
 
 
 def test_the_lines_that_chapter_03_invites_to_change_are_there():
-    """Other settings at the top of 03, 04 and 06, and another name for the run of 06."""
+    """Other settings at the top of 03, 04 and 06, whose runs are named by them."""
     from emotion_helpers.pictures import SpectrogramSettings
 
     text = prose_of(CHAPTERS["03"]).split("## Try it")[1]
@@ -465,9 +465,8 @@ def test_the_lines_that_chapter_03_invites_to_change_are_there():
     assert settings != SpectrogramSettings()
     for number in ("03", "04", "06"):
         assert "settings = SpectrogramSettings()" in "\n".join(code_of(number)).splitlines()
-    name = 'f"fold-{FOLD}"'
-    assert name in text
-    assert name in "\n".join(code_of("06"))
+    for number in ("04", "06"):
+        assert '"pictures": settings.name' in "\n".join(code_of(number))
 
 
 def test_the_columns_that_chapter_05_invites_to_try_are_there():
@@ -480,27 +479,26 @@ def test_the_columns_that_chapter_05_invites_to_try_are_there():
 
 
 @pytest.mark.slow
-def test_the_split_that_chapter_06_invites_to_try_trains_under_its_own_name(
+def test_the_split_that_chapter_06_invites_to_try_is_a_run_of_its_own(
     demo_clips, demo_pictures, small, tmp_path
 ):
-    """As written: `test = mine`, another name for the run; here `mine` is one actor."""
+    """As written: `test = mine`, and nothing else changed; here `mine` is one actor."""
     from emotion_helpers.beyond.cross_validation import SkipValidation, make_learner
     from emotion_helpers.models import Recipe
     from emotion_helpers.training import checkpoints, picture_loaders
 
-    text = prose_of(CHAPTERS["06"]).split("## Try it")[1]
-    assert "`test = mine`" in text and '`f"fold-{FOLD}"`' in text and '`"dogs"`' in text
+    assert "`test = mine`" in prose_of(CHAPTERS["06"]).split("## Try it")[1]
     given = {"clips": demo_clips, "DOGS": demo_clips.text[0]}
     assert run_cells("06", "mine = set", **given)["mine"] == set(demo_clips.clip_id)
     given = {"picture_loaders": picture_loaders, "make_learner": make_learner, "SEED": 1}
     given |= {"SkipValidation": SkipValidation, "checkpoints": checkpoints, "pretrained": False}
-    given |= {"PICTURES": demo_pictures, "settings": small, "RUNS": tmp_path, "FOLD": 1}
-    given |= {"EPOCHS": 1, "LR": (1e-3, 1e-3), "weights": "random"}
+    given |= {"PICTURES": demo_pictures, "settings": small, "RUNS": tmp_path}
+    given |= {"EPOCHS": 1, "LR": (1e-3, 1e-3), "run": {"name": "fold-1"}}
     given["recipe"] = Recipe(height=32, width=32, kernel_scale=(1, 1), batch_size=8)
-    given["test"] = set(demo_clips.clip_id[demo_clips.speaker == "Actor_03"])
-    texts = ("make_learner(dls", "with checkpoints(")
-    run_cells("06", *texts, change=lambda s: s.replace('f"fold-{FOLD}"', '"dogs"'), **given)
-    assert [path.name[:5] for path in tmp_path.iterdir()] == ["dogs-"]
+    for actor in ("Actor_03", "Actor_05"):
+        given["test"] = set(demo_clips.clip_id[demo_clips.speaker == actor])
+        run_cells("06", "make_learner(dls", "with checkpoints(", **given)
+    assert len(list(tmp_path.glob("fold-1-*/last.pth"))) == 2
 
 
 def test_the_temperature_that_chapter_06_fits_by_hand_is_that_of_the_package():

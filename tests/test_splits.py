@@ -110,6 +110,12 @@ def test_it_depends_on_its_seed_only(clips):
     assert random_split(clips, seed=1) != random_split(clips, seed=2)
 
 
+@pytest.mark.parametrize("number", [1, 10, 30])
+def test_too_few_clips_for_some_of_each_emotion_are_an_error(clips, number):
+    with pytest.raises(EmotionHelpersError, match=f"^{number} clips are too few"):
+        random_split(clips.drop_duplicates("md5")[:number])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_clips_of_the_same_bytes_are_on_one_side(clips, seed):
     inside = clips.clip_id.isin(random_split(clips, 0.5, seed))

@@ -1,6 +1,7 @@
 """Batches, and runs that survive being stopped: exactly the weights of one that was not."""
 
 import json
+import os
 import random
 import shutil
 from dataclasses import asdict, replace
@@ -312,6 +313,15 @@ def test_a_checkpoint_is_whole_or_absent(learner, tmp_path, arguments, monkeypat
     learn = learner()
     fit(learn, *arguments, tmp_path / "killed", CONFIG)
     assert same(weights(learn), weights(undisturbed))
+
+
+def test_a_checkpoint_that_is_damaged_all_the_same_is_named(learner, tmp_path, arguments):
+    fit(learner(), *arguments, tmp_path, CONFIG)
+    (file,) = tmp_path.rglob("last.pth")
+    for size in (0, 100, file.stat().st_size // 2):  # as after a power cut
+        os.truncate(file, size)
+        with pytest.raises(EmotionHelpersError, match=rf"{file}.*delete it"):
+            fit(learner(), *arguments, tmp_path, CONFIG)
 
 
 class Scaling(fastai.Callback):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     train, test = fold_clips(clips, e.split, e.fold, recipe.tess, e.validate)
     run = describe_run(replace(e, recipe=recipe), clips, train, test)
     folder = runs / f"{e.split}-{e.fold}-seed{e.seed}-{config_hash(run)}"
-    if (folder / "run.json").exists():
+    with suppress(FileNotFoundError, ValueError):  # none yet, or half of one
         return json.loads((folder / "run.json").read_text("utf-8")) | {"folder": folder}
     loaders = picture_loaders(pictures, e.settings, recipe, test, train)
     if not len(loaders.train):  # an epoch has an eighth of TESS
@@ -142,8 +143,8 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     write_text(folder / "predictions.csv", table.to_csv(index=False))
     write_text(folder / "history.csv", history.to_csv(index=False))
     write_text(folder / "run.json", json.dumps(run, indent=1))
-    for kept in folder.glob("training-*"):  # weights and optimizer: a quarter of a gigabyte
-        shutil.rmtree(kept, ignore_errors=True)
+    for checkpoint in folder.glob("training-*"):  # with its optimizer: a quarter of a gigabyte
+        shutil.rmtree(checkpoint, ignore_errors=True)
     return run | {"folder": folder}
 
 

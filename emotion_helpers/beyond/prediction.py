@@ -179,8 +179,7 @@ def final_model(*corpora: str) -> Path:
         folder = models_folder(corpus) / name
         if (folder / "model.safetensors").exists():
             return folder
-    train = "`python -m emotion_helpers train` (up to three hours; with `--corpus demo` a"
-    train += " minute, on synthetic voices, to try)"
+    train = "`python -m emotion_helpers train` (hours; a minute with `--corpus demo`, to try)"
     raise EmotionHelpersError(f"there is no trained network yet: run chapter 06, or {train}")
 
 
@@ -230,10 +229,9 @@ def report(rows: list[dict], as_json: bool, csv: str | None) -> None:
 
 
 def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> int:
-    """Answer about each recording in `paths`, and in the folders there, on all cores. Prints
-    a table, or JSON, also of what is finished when it is interrupted, and writes it to `csv` (of
-    several recordings: emotions.csv). `timeline`: where a figure of one recording goes. Returns how
-    many could not be read."""
+    """Answer about each recording in `paths`, and in the folders there. Prints a table, or JSON,
+    also of what is finished when it is interrupted, and writes it to `csv` (of several recordings:
+    emotions.csv). `timeline`: where a figure of one goes. Returns how many could not be read."""
     files, answers = find_recordings(paths), []
     several = len(files) > 1 or Path(paths[0]).is_dir()
     csv = csv or ("emotions.csv" if several else None)
