@@ -23,9 +23,9 @@ def random_split(clips: pd.DataFrame, valid_share: float = 0.2, seed: int = 42) 
     """A random validation set, stratified by corpus and emotion; it knows all the speakers. Clips
     whose bytes are the same fall on one side, or validation would be in training."""
     once = clips.drop_duplicates("md5")
-    strata = once.corpus + once.emotion
-    if valid_share * len(once) < strata.nunique() or strata.value_counts().min() < 2:
-        raise EmotionHelpersError(f"{len(once)} clips are too few to test each emotion on some")
+    strata, share = once.corpus + once.emotion, min(valid_share, 1 - valid_share)
+    if share * len(once) < strata.nunique() or strata.value_counts().min() < 2:
+        raise EmotionHelpersError(f"too few clips ({len(once)}) for each emotion on both sides")
     valid = train_test_split(once.md5, test_size=valid_share, random_state=seed, stratify=strata)[1]
     return set(clips.clip_id[clips.md5.isin(valid)])
 

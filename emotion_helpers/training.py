@@ -154,7 +154,7 @@ class CheckpointEveryEpoch(fastai.Callback):
         try:
             state = torch.load(self.file, map_location=self.dls.device, weights_only=False)
         except Exception as error:  # what half a file raises is not documented
-            raise EmotionHelpersError(f"{self.file}: {error}; delete it, train again") from error
+            raise EmotionHelpersError(f"{self.file}: {error}; if damaged, delete it") from error
         if changed := sorted(set(self.parts) ^ set(state["learner"])):
             problem = f"the run in {self.file.parent} is of another learner ({'; '.join(changed)})"
             advice = "say in its config what is new, or delete the folder"

@@ -1,8 +1,9 @@
 """How long a reader waits: each thing timed beside another, in turns; `make benchmark` runs it.
 
-Prints a table and writes notebooks/results/benchmarks.csv (of the demo voices:
-models/demo/results). A ratio is of two times that were taken one after the other, so that what
-else the machine does slows both. Takes some minutes, on Linux or macOS, and wants to be alone.
+Prints a table and writes its rows into notebooks/results/benchmarks.csv (of the demo voices:
+models/demo/results), where those of other machines stay. A ratio is of two times that were taken
+one after the other, so that what else the machine does slows both. Takes some minutes, on Linux or
+macOS, and wants to be alone.
 """
 
 import os
@@ -350,6 +351,10 @@ if __name__ == "__main__":
     corpus = sys.argv[1] if len(sys.argv) > 1 else "demo"
     table = benchmark(corpus)
     file = results_folder(corpus) / "benchmarks.csv"
-    write_text(file, table.drop(columns="limit").to_csv(index=False))
+    rows = table.drop(columns="limit")
+    if file.exists():  # those of other machines stay
+        old = pd.read_csv(file)
+        rows = pd.concat([old[~old.machine.isin(rows.machine)], rows])
+    write_text(file, rows.to_csv(index=False))
     print(f"{table.machine[0]}, the {corpus} voices; in {file}:")
     print(table.drop(columns=["beside", "machine"]).to_string(index=False))

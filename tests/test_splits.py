@@ -110,10 +110,17 @@ def test_it_depends_on_its_seed_only(clips):
     assert random_split(clips, seed=1) != random_split(clips, seed=2)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.8])
 @pytest.mark.parametrize("number", [1, 10, 30])
-def test_too_few_clips_for_some_of_each_emotion_are_an_error(clips, number):
-    with pytest.raises(EmotionHelpersError, match=f"^{number} clips are too few"):
-        random_split(clips.drop_duplicates("md5")[:number])
+def test_too_few_clips_for_some_of_each_emotion_are_an_error(clips, number, share):
+    with pytest.raises(EmotionHelpersError, match=rf"too few clips \({number}\)"):
+        random_split(clips.drop_duplicates("md5")[:number], share)
+
+
+def test_an_emotion_with_one_clip_is_an_error(clips):
+    angry = clips.index[(clips.emotion == "angry") & (clips.corpus == "ravdess")]
+    with pytest.raises(EmotionHelpersError, match="too few clips"):
+        random_split(clips.drop(angry[1:]))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -231,7 +231,7 @@ def report(rows: list[dict], as_json: bool, csv: str | None) -> None:
 def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> int:
     """Answer about each recording in `paths`, and in the folders there. Prints a table, or JSON,
     also of what is finished when it is interrupted, and writes it to `csv` (of several recordings:
-    emotions.csv). `timeline`: where a figure of one goes. Returns how many could not be read."""
+    emotions.csv). `timeline`: where its figure goes. Returns how many could not be read."""
     files, answers = find_recordings(paths), []
     several = len(files) > 1 or Path(paths[0]).is_dir()
     csv = csv or ("emotions.csv" if several else None)
