@@ -52,7 +52,7 @@ class Step:
     change: str
     pictures: SpectrogramSettings | None = None  # None: the article's
     crop: bool = True  # a square; else the whole picture at half its size
-    augmentation: str = "photographs"  # fastai's, made for them; "sound": ours; "none"
+    photographs: bool = True  # fastai's augmentation, made for them; else ours
     head: bool = True  # fastai's, trained alone at first; else the plain one, with all layers
     epochs: tuple[int, int] = (4, 2)  # with the body frozen, and with all layers
     lr: tuple[tuple[float, float], ...] = ((3e-3, 3e-3), (1e-6, 1e-4))  # of either
@@ -69,11 +69,10 @@ def staircase() -> dict[str, Step]:
         ("pictures", "no margins, one time scale", {"pictures": grey}),
         ("colours", "three windows for three colours", {"pictures": SpectrogramSettings()}),
         ("whole", "the whole picture, not a crop", {"crop": False}),
-        ("augmentation", "augmentation that fits sound", {"augmentation": "sound"}),
+        ("augmentation", "augmentation that fits sound", {"photographs": False}),
         ("layers", "all layers, higher rates, plain head, smoothed labels, batches of 32", layers),
         ("epochs", "24 epochs, each with an eighth of TESS", eighth),
         ("mixing", "mixed clips, a taller first layer", {"ours": True}),
-        ("bare", "the same without shift, stretch and masks", {"augmentation": "none"}),
     ):
         step = steps[name] = replace(step, change=change, **fields)
     return steps
@@ -111,11 +110,8 @@ def prepare(step: Step, clips: pd.DataFrame, corpus: str) -> Path:
 def step_loaders(step: Step, folder: Path, valid: set[str], px: int):
     """Batches of the step's pictures, `px` high."""
     sized = lru_cache(maxsize=None)(partial(resize, height=px, width=px * 3 // 2))
-    augmentation = {
-        "photographs": fastai.aug_transforms(),
-        "sound": [Augment(shift_and_stretch), Augment(spec_augment)],
-        "none": [],
-    }[step.augmentation]
+    ours = [Augment(shift_and_stretch), Augment(spec_augment)]
+    augmentation = fastai.aug_transforms() if step.photographs else ours
     kind = fastai.TfmdDL if step.all_of_tess else FewerTess
     options = {"get_x": sized, "item_tfms": fastai.Resize(px) if step.crop else None}
     options |= {"batch_size": 64 if step.head else 32, "dl_type": kind}
