@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from emotion_helpers import models, write_text
 from emotion_helpers.audio import read_audio
-from emotion_helpers.beyond.cross_validation import make_learner
+from emotion_helpers.beyond.cross_validation import make_learner, update_table
 from emotion_helpers.beyond.prediction import map_in_threads, predict
 from emotion_helpers.clips import find_clips
 from emotion_helpers.corpora import get_corpora, results_folder
@@ -351,10 +351,7 @@ if __name__ == "__main__":
     corpus = sys.argv[1] if len(sys.argv) > 1 else "demo"
     table = benchmark(corpus)
     file = results_folder(corpus) / "benchmarks.csv"
-    rows = table.drop(columns="limit")
-    if file.exists():  # those of other machines stay
-        old = pd.read_csv(file)
-        rows = pd.concat([old[~old.machine.isin(rows.machine)], rows])
+    rows = update_table(file, table.drop(columns="limit"), ["machine", "what"], ["machine"])
     write_text(file, rows.to_csv(index=False))
     print(f"{table.machine[0]}, the {corpus} voices; in {file}:")
     print(table.drop(columns=["beside", "machine"]).to_string(index=False))
