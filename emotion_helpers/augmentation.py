@@ -11,8 +11,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 def uniform(pictures: Tensor, low: float, high: float, generator=None) -> Tensor:
     """One random number per picture, shape (n, 1)."""
-    numbers = torch.rand(len(pictures), 1, generator=generator).to(pictures.device)
-    return low + (high - low) * numbers
+    return low + (high - low) * torch.rand(len(pictures), 1, generator=generator).to(pictures)
 
 
 def shift_and_stretch(pictures, shift=0.1, stretch=0.1, pitch=0.0, generator=None) -> Tensor:

@@ -50,7 +50,6 @@ def fit_temperature(table: pd.DataFrame) -> float:
     names = sorted(EMOTIONS)  # scikit-learn's order
 
     def loss(log_temperature):
-        probabilities = calibrate(table, np.exp(log_temperature))[names]
-        return log_loss(table.truth, probabilities, labels=names)
+        return log_loss(table.truth, calibrate(table, np.exp(log_temperature))[names], labels=names)
 
     return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))

@@ -125,9 +125,8 @@ def imagenet_weights() -> str:
         advice = f"get {weights.url} with a browser, put it at {file}, or train from random weights"
         advice = f"{file} is damaged: delete it, run again" if file.exists() else advice
         raise EmotionHelpersError(f"no ImageNet weights ({error}): {advice}") from error
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-    genuine = digest in file.stem
-    return f"torchvision's {file.stem}" if genuine else f"a stand-in for {file.stem} ({digest})"
+    digest, name = hashlib.sha256(file.read_bytes()).hexdigest()[:8], file.stem
+    return f"torchvision's {name}" if digest in name else f"a stand-in for {name} ({digest})"
 
 
 def has_bfloat16() -> bool:
@@ -213,9 +212,10 @@ def load_model(folder: str | Path) -> Network:
             metadata = opened.metadata()
         config, weights = json.loads(metadata["config"]), load_file(file)
         settings, recipe = SpectrogramSettings(**config["settings"]), Recipe(**config["recipe"])
-        model = build_network(recipe.kernel_scale).eval()
+        with torch.device("meta"):  # no random weights first
+            model = build_network(recipe.kernel_scale).eval()
+        model.to_empty(device="cpu").load_state_dict(weights)
         network = Network(model, settings, recipe, config["info"])
-        model.load_state_dict(weights)
         possible = metadata.get("checksum") in (None, checksum(metadata["config"], weights))
         possible &= all(value.isfinite().all() for value in model.state_dict().values())
         possible &= config["emotions"] == [*EMOTIONS] and 0.01 <= network.temperature <= 100

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import librosa
+import librosa.filters  # at once, as all else of librosa waits to be asked
 import numpy as np
 import pandas as pd
 import scipy.fft
@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from . import EmotionHelpersError, atomic_write, config_hash, remove_leftovers, write_text
-from .audio import high_pass, read_audio
+from .audio import active_intervals, high_pass, read_audio
 from .clips import EMOTIONS, clip_path
 
 
@@ -79,13 +79,14 @@ def centre_voice(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarr
     offset = np.abs(samples).max()
     samples = high_pass(samples, settings.sample_rate, settings.fmin)
     loudest = np.abs(samples).max()
-    if loudest <= 1e-7 * offset:  # less than rounding leaves of it
-        return np.zeros((settings.width - 1) * settings.hop_length, np.float32)
-    samples = samples / 2.0 ** np.floor(np.log2(loudest))  # rounds nothing
-    voice, _ = librosa.effects.trim(samples, top_db=settings.trim_db)
+    # To divide by a power of two rounds nothing. What rounding leaves of an offset is silence.
+    samples /= 2.0 ** np.floor(np.log2(loudest)) if loudest > 1e-7 * offset else np.inf
+    first, *_, end = active_intervals(samples, settings.trim_db).flat
     size = (settings.width - 1) * settings.hop_length
-    start = max(0, len(voice) - size) // 2
-    return librosa.util.pad_center(voice[start : start + size], size=size)
+    start = first + max(0, end - first - size) // 2
+    voice = samples[start : min(end, start + size)]
+    before = (size - len(voice)) // 2
+    return np.pad(voice, (before, size - len(voice) - before))
 
 
 def mel_decibels(voice: np.ndarray, win_length: int, settings: SpectrogramSettings) -> np.ndarray:
@@ -104,8 +105,8 @@ def mel_decibels(voice: np.ndarray, win_length: int, settings: SpectrogramSettin
     for part in np.array_split(active, 1 + len(active) // 48):
         spectrum = scipy.fft.rfft(frames[part] * window, n=settings.n_fft)
         power[:, part] = mel_filters(settings) @ (spectrum.real**2 + spectrum.imag**2).T
-    decibels = librosa.power_to_db(power, ref=np.max, top_db=settings.top_db)
-    return decibels if power.any() else np.full_like(power, -settings.top_db)
+    decibels = 10 * np.log10(np.maximum(power, 1e-30))
+    return np.maximum(decibels - max(decibels.max(), -100), -settings.top_db)
 
 
 def to_pixels(decibels: np.ndarray, settings: SpectrogramSettings) -> np.ndarray:
@@ -192,9 +193,6 @@ def render(clips: pd.DataFrame, folder, settings=SpectrogramSettings(), n_jobs=-
     wanted = {folder / row["emotion"] / f"{row['clip_id']}.png" for row in rows}
     try:
         stale = tidy(folder, wanted, settings)
-        # librosa's compiled parts are made here, once: workers that compile and store them at the
-        # same time crash the next process that loads them (numba/numba issue 10128).
-        mel_picture(np.arange(settings.sample_rate) % 2, settings)  # silence would not be trimmed
         jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=16)
         made = jobs(delayed(render_clip)(row, folder, settings) for row in rows)
         report = list(tqdm(made, total=len(rows), desc="pictures", unit="clip", mininterval=1))
@@ -214,8 +212,7 @@ def picture_files(folder: str | Path, settings=SpectrogramSettings()) -> list[Pa
     if not files:
         raise EmotionHelpersError(f"no pictures in {folder}: run chapter 03, it renders them")
     if (made := read_settings(Path(folder))) != settings:
-        problem = f"its pictures were made with {made}, not {settings}"
-        raise EmotionHelpersError(f"{folder}: {problem}: run chapter 03 again")
+        raise EmotionHelpersError(f"{folder}: made with {made}, not {settings}: run chapter 03")
     if strange := [path for path in files if not clip_path(path, ".png")]:
         raise EmotionHelpersError(f"{strange[0]} is not of chapter 03: move it elsewhere")
     return sorted(files, key=lambda path: path.name)

@@ -83,10 +83,9 @@ def picture_loaders(folder, settings, recipe: Recipe, valid: set, train: set | N
     files = picture_files(folder, settings)
     files = [file for file in files if train is None or file.stem in train | valid]
     warp = {"shift": recipe.shift, "stretch": recipe.stretch, "pitch": recipe.pitch}
-    masks = Augment(spec_augment, mask_size=recipe.mask_size)
     sized = lru_cache(maxsize=None)(partial(resize, height=recipe.height, width=recipe.width))
-    augmentation = [Augment(shift_and_stretch, **warp), masks]
-    return make_loaders(files, valid, augmentation, recipe.batch_size, get_x=sized)
+    tfms = [Augment(shift_and_stretch, **warp), Augment(spec_augment, mask_size=recipe.mask_size)]
+    return make_loaders(files, valid, tfms, recipe.batch_size, get_x=sized)
 
 
 class MixOrCut(fastai.MixUp):
@@ -157,8 +156,7 @@ class CheckpointEveryEpoch(fastai.Callback):
             raise EmotionHelpersError(f"{self.file}: {error}; if damaged, delete it") from error
         if changed := sorted(set(self.parts) ^ set(state["learner"])):
             problem = f"the run in {self.file.parent} is of another learner ({'; '.join(changed)})"
-            advice = "say in its config what is new, or delete the folder"
-            raise EmotionHelpersError(f"{problem}: {advice}")
+            raise EmotionHelpersError(f"{problem}: say so in its config, or delete the folder")
         self.history += state["history"]
         if self.history and any(isinstance(cb, fastai.SaveModelCallback) for cb in self.learn.cbs):
             problem = "SaveModelCallback cannot go on: the weights of earlier epochs are gone"

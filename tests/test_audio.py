@@ -14,6 +14,7 @@ from sounds import encode, hum, noise, voice, write_tracks
 from emotion_helpers.audio import (
     CLIPPED_LIMIT,
     AudioError,
+    active_intervals,
     high_pass,
     is_truncated,
     read_audio,
@@ -439,6 +440,34 @@ def test_an_offset_without_sound_is_not_clipping(tmp_path, offset):
     samples = offset + 1e-4 * np.random.default_rng(0).normal(size=48_000)
     sf.write(tmp_path / "a.wav", samples, 48_000)
     assert read_recording(tmp_path / "a.wav", RATE).clipped == 0
+
+
+# ---- where it is loud
+
+
+def bursts(*gains):
+    """Noise as loud as said, each after a pause of the same length."""
+    rng = np.random.default_rng(1)
+    loudness = np.repeat([part for gain in gains for part in (0.001, gain)], 4_000)
+    return (loudness * rng.normal(size=len(loudness))).astype(np.float32)
+
+
+@pytest.mark.parametrize("top_db", [5, 20, 35, 60])
+@pytest.mark.parametrize(
+    "samples",
+    [
+        bursts(1, 0.1, 0.01),
+        np.append(bursts(0.5, 1), bursts(0.2)[4_000:]),  # loud to the end
+        bursts(1)[4_000:],  # and from the beginning
+        np.zeros(5_000, np.float32),
+        *(bursts(1)[3_900 : 3_900 + size] for size in (1, 511, 512, 513, 2_047, 2_048, 2_049)),
+    ],
+    ids=lambda samples: f"{len(samples)}",
+)
+def test_loud_intervals_are_those_of_librosa(samples, top_db):
+    expected = librosa.effects.split(samples, top_db=top_db)
+    assert active_intervals(samples, top_db).tolist() == expected.tolist()
+    assert active_intervals(1e-6 * samples, top_db).tolist() == expected.tolist()
 
 
 # ---- high_pass

@@ -16,7 +16,6 @@ from itertools import count
 from pathlib import Path
 from unittest.mock import patch
 
-import librosa.feature.spectral  # noqa: F401  # librosa loads it at the first answer, seconds late
 from matplotlib.figure import Figure
 
 from .. import EmotionHelpersError

@@ -11,18 +11,16 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
-from librosa import effects
 from scipy.ndimage import uniform_filter1d
 from tqdm import tqdm
 
 from .. import EmotionHelpersError, audio, write_text
-from ..audio import Recording, high_pass, read_recording
+from ..audio import FRAME, HOP, Recording, active_intervals, high_pass, read_recording
 from ..clips import EMOTIONS, files_below
 from ..corpora import models_folder
 from ..models import N_TTA, Network, load_model, predict_proba, to_tensor
 from ..pictures import SpectrogramSettings, mel_decibels, mel_picture, to_pixels
 
-FRAME, HOP = 2048, 512  # samples: how finely loudness is looked at, as librosa.effects.trim does
 STEP = 1.0  # s from one window of a long recording to the next
 QUIET = 1e-3  # peak, -60 dB: below, 16 bits leave too few steps to go by
 CLICK = 9 * HOP  # samples: 0.2 s, of which 5 HOP is how long the shortest click seems to last
@@ -120,8 +118,7 @@ def predict(path: str | Path, network: Network, max_seconds: float = 3600) -> Pr
     settings, rate = network.settings, network.settings.sample_rate
     recording = read_recording(path, rate, max_seconds)
     samples = high_pass(recording.samples, rate, settings.fmin)
-    peak = max(np.abs(samples).max(), audio.SILENT)
-    active = effects.split(samples / peak, top_db=settings.trim_db)  # it has a floor of -100 dB
+    active = active_intervals(samples, settings.trim_db)
     reason, rows, measures = why_inaudible(recording, samples, active), [], []
     for start, end in [] if reason else split_windows(active, settings):
         picture = mel_picture(recording.samples[start:end], settings)
