@@ -178,10 +178,10 @@ def high_pass(samples: np.ndarray, sample_rate: int, cutoff: float = 40.0) -> np
 
 
 def active_intervals(samples: np.ndarray, top_db: float) -> np.ndarray:
-    """From which to which sample frames are at most `top_db` below the loudest one, shape (n, 2).
-    `librosa.effects.split` says the same, seconds late: it loads what it compiles."""
+    """First sample and end of what is at most `top_db` quieter than its loudest frame, (n, 2). What
+    `librosa.effects.split` gives (which loads compiled code for seconds), at any loudness."""
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, FRAME // 2), FRAME)[::HOP]
     power = np.einsum("ij,ij->i", frames, frames)
-    loud = power >= power.max() * 10 ** (-top_db / 10)  # all of silence
+    loud = power >= power.max() * 10 ** (-top_db / 10)  # of silence all
     edges = np.flatnonzero(np.diff(loud, prepend=False, append=False))
     return np.minimum(edges * HOP, len(samples)).reshape(-1, 2)

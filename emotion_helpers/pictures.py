@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import librosa.filters  # at once, as all else of librosa waits to be asked
+import librosa.filters  # by name: what librosa loads when first used, a first picture waits for
 import numpy as np
 import pandas as pd
 import scipy.fft
@@ -74,13 +74,13 @@ def mel_filters(settings: SpectrogramSettings) -> csr_matrix:
 def centre_voice(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarray:
     """Cut silence off both ends, centre the rest in `settings.seconds`, padded or cropped; (n,).
 
-    What lies below `fmin` is filtered out first, and the gain is evened out in powers of two.
+    What lies below `fmin` is filtered out first; powers of two, which round nothing, even the gain.
     """
     offset = np.abs(samples).max()
     samples = high_pass(samples, settings.sample_rate, settings.fmin)
     loudest = np.abs(samples).max()
-    # To divide by a power of two rounds nothing. What rounding leaves of an offset is silence.
-    samples /= 2.0 ** np.floor(np.log2(loudest)) if loudest > 1e-7 * offset else np.inf
+    silent = not 1e-7 * offset < loudest < np.inf  # what rounding leaves of it, or overflow
+    samples = np.zeros_like(samples) if silent else samples / 2.0 ** np.floor(np.log2(loudest))
     first, *_, end = active_intervals(samples, settings.trim_db).flat
     size = (settings.width - 1) * settings.hop_length
     start = first + max(0, end - first - size) // 2
@@ -90,12 +90,12 @@ def centre_voice(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarr
 
 
 def mel_decibels(voice: np.ndarray, win_length: int, settings: SpectrogramSettings) -> np.ndarray:
-    """Mel spectrogram in dB below its loudest point, shape (n_mels, frames), -top_db to 0.
+    """Mel spectrogram in dB below its loudest point, shape (n_mels, frames), -top_db to 0; below
+    -100 dB if nothing is louder, so that silence is -top_db.
 
     What `librosa.feature.melspectrogram` and `power_to_db` give, in less time: frames are as long
     as the window, those of nothing but zeros are left out, and the rest are taken in parts that fit
-    into a processor's cache. Silence, whose loudest point is silent, is -top_db.
-    """
+    into a processor's cache."""
     before = settings.n_fft // 2 - (settings.n_fft - win_length) // 2
     padded = np.pad(voice, (before, win_length - before))
     frames = np.lib.stride_tricks.sliding_window_view(padded, win_length)[:: settings.hop_length]
@@ -105,7 +105,7 @@ def mel_decibels(voice: np.ndarray, win_length: int, settings: SpectrogramSettin
     for part in np.array_split(active, 1 + len(active) // 48):
         spectrum = scipy.fft.rfft(frames[part] * window, n=settings.n_fft)
         power[:, part] = mel_filters(settings) @ (spectrum.real**2 + spectrum.imag**2).T
-    decibels = 10 * np.log10(np.maximum(power, 1e-30))
+    decibels = 10 * np.log10(np.maximum(power, 1e-30))  # -300: 200, the longest scale, below -100
     return np.maximum(decibels - max(decibels.max(), -100), -settings.top_db)
 
 

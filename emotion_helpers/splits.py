@@ -16,7 +16,7 @@ ACTORS = {
     split: [[f"Actor_{actor}" for actor in fold.split()] for fold in folds.split(",")]
     for split, folds in FOLDS.items()
 }
-N_FOLDS = {"emobox": 6, "luna": 5, "statement-emobox": 6, "gender": 2}  # of others 1
+N_FOLDS = {"emobox": 6, "luna": 5, "statement-emobox": 6, "gender": 2}  # all others: 1
 DOGS = STATEMENTS[1]
 
 

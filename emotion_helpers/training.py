@@ -156,7 +156,7 @@ class CheckpointEveryEpoch(fastai.Callback):
             raise EmotionHelpersError(f"{self.file}: {error}; if damaged, delete it") from error
         if changed := sorted(set(self.parts) ^ set(state["learner"])):
             problem = f"the run in {self.file.parent} is of another learner ({'; '.join(changed)})"
-            raise EmotionHelpersError(f"{problem}: say so in its config, or delete the folder")
+            raise EmotionHelpersError(f"{problem}: change its config too, or delete the folder")
         self.history += state["history"]
         if self.history and any(isinstance(cb, fastai.SaveModelCallback) for cb in self.learn.cbs):
             problem = "SaveModelCallback cannot go on: the weights of earlier epochs are gone"

@@ -448,26 +448,26 @@ def test_an_offset_without_sound_is_not_clipping(tmp_path, offset):
 def bursts(*gains):
     """Noise as loud as said, each after a pause of the same length."""
     rng = np.random.default_rng(1)
-    loudness = np.repeat([part for gain in gains for part in (0.001, gain)], 4_000)
+    loudness = np.repeat([part for gain in gains for part in (3e-4, gain)], 4_000)
     return (loudness * rng.normal(size=len(loudness))).astype(np.float32)
 
 
+SOUNDS = {
+    "three bursts": bursts(1, 0.1, 0.01),
+    "loud to the end": np.append(bursts(0.5, 1), bursts(0.2)[4_000:]),
+    "loud from the beginning": bursts(1)[4_000:],
+    "silence": np.zeros(5_000, np.float32),
+}
+SIZES = (1, 511, 512, 513, 2_047, 2_048, 2_049)  # samples, about those of a frame and of a hop
+SOUNDS |= {f"{size} samples": bursts(1)[3_900 : 3_900 + size] for size in SIZES}
+
+
 @pytest.mark.parametrize("top_db", [5, 20, 35, 60])
-@pytest.mark.parametrize(
-    "samples",
-    [
-        bursts(1, 0.1, 0.01),
-        np.append(bursts(0.5, 1), bursts(0.2)[4_000:]),  # loud to the end
-        bursts(1)[4_000:],  # and from the beginning
-        np.zeros(5_000, np.float32),
-        *(bursts(1)[3_900 : 3_900 + size] for size in (1, 511, 512, 513, 2_047, 2_048, 2_049)),
-    ],
-    ids=lambda samples: f"{len(samples)}",
-)
-def test_loud_intervals_are_those_of_librosa(samples, top_db):
+@pytest.mark.parametrize("samples", SOUNDS.values(), ids=SOUNDS)
+def test_loud_intervals_are_those_of_librosa_at_any_loudness(samples, top_db):
     expected = librosa.effects.split(samples, top_db=top_db)
-    assert active_intervals(samples, top_db).tolist() == expected.tolist()
-    assert active_intervals(1e-6 * samples, top_db).tolist() == expected.tolist()
+    for gain in (1, 1e-6, 1e12):
+        assert active_intervals(np.float32(gain) * samples, top_db).tolist() == expected.tolist()
 
 
 # ---- high_pass

@@ -115,6 +115,21 @@ def test_a_shard_holds_every_picture_beside_its_label(demo_pictures, small, tmp_
         assert len(tar.getnames()) == 2 * len(pictures)
 
 
+def test_a_bucket_gives_the_shard_back(demo_pictures, small, tmp_path, capsys):
+    """In an S3 server on this machine, if s3fs and moto are there (the lock leaves them out)."""
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    (tmp_path / "local").symlink_to(demo_pictures)
+    files = partial(picture_files, settings=small)
+    given = {"fsspec": fsspec, "tarfile": tarfile, "BytesIO": BytesIO, "picture_files": files}
+    cells = ("def read(", "def write_shard", 'write_shard("memory://', "moto.server")
+    names = run_cells("10", *cells, S3=True, scratch=tmp_path, **given)
+    names["aws"].stop()
+    assert names["shard"]
+    assert capsys.readouterr().out.splitlines()[-1] == "True"  # the bucket's is the same
+
+
 def test_two_processes_see_every_clip_once_an_epoch(demo_clips, tmp_path):
     pytest.importorskip("accelerate")
     render(demo_clips, tmp_path / "local", n_jobs=1)

@@ -219,6 +219,12 @@ def test_a_loaded_network_answers_what_the_saved_one_did(saved, small):
     assert network.info["versions"]["torch"].startswith(torch.__version__.split("+")[0])
 
 
+def test_loading_draws_no_random_numbers(saved):
+    before = torch.get_rng_state()
+    load_model(saved[1])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_network_for_finer_pictures_comes_back_with_its_larger_kernels(small, tmp_path):
     recipe = RECIPES["288"]
     model = build_network(recipe.kernel_scale).eval()

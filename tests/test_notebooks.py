@@ -28,8 +28,9 @@ TABLES = ROOT / "notebooks" / "results"  # of the real voices
 KEPT_ACTORS = {1, 2, 3, 4, 5, 9, 10, 11, 12, 14, 21, 23}  # whom chapters name; others cost time
 QUICK = {
     "00": {"EPOCHS": 1},
-    "04": {"EPOCHS_144": 1, "EPOCHS_288": 1, "BATCH_SIZE": 4},
+    "04": {"EPOCHS_144": 1, "EPOCHS_288": 1, "BATCH_SIZE": 2},
     "06": {"EPOCHS": 1},
+    "10": {"N_CLIPS": 48, "COPIES": [1, 5]},
 }
 
 

@@ -87,6 +87,7 @@ NETWORKS = {"torch", "torchvision", "fastai"}
         ([""], NUMBERS | NETWORKS | {"matplotlib"}),
         (TUTORIAL[:6], NETWORKS | {"matplotlib"}),
         (["beyond.prediction"], {"fastai", "matplotlib"}),
+        (["beyond.app"], {"fastai", "sklearn"}),
         (["notebooks"], NETWORKS | {"matplotlib"}),
     ],
 )

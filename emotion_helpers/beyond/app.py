@@ -22,7 +22,6 @@ from .. import EmotionHelpersError
 from ..audio import read_audio
 from ..clips import EMOTIONS, files_below
 from ..models import Network, load_model
-from .cross_validation import train_final
 from .explanation import class_activation_map, nearest_clips, show_map
 from .prediction import Prediction, clearest_picture, final_model, plot_timeline, predict
 
@@ -172,6 +171,8 @@ def serve(port: int | None = None, block: bool = True):
     try:
         folder = final_model()
     except EmotionHelpersError as error:
+        from .cross_validation import train_final  # not above: fastai takes seconds
+
         print(f"{error}\nTraining on the demo voices now.")
         folder = train_final("demo")
     return launch(partial(build_page, load_model(folder)), port, block)

@@ -7,7 +7,6 @@ from itertools import islice, product
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics.pairwise import cosine_similarity
 
 from .. import EmotionHelpersError
 from ..clips import EMOTIONS, parse_name
@@ -90,6 +89,7 @@ def nearest_clips(picture: np.ndarray, network: Network, emotion: str = "") -> p
     less the mean of all."""
     learnt, features = training_features(network, emotion)
     mean = features.mean(dim=0)
-    (similarity,) = cosine_similarity(extract_features([picture], network) - mean, features - mean)
+    own = extract_features([picture], network)
+    similarity = torch.cosine_similarity(own - mean, features - mean).numpy()
     table = learnt[["clip_id", "emotion"]].assign(similarity=similarity)
     return table.sort_values("similarity", ascending=False, ignore_index=True)
