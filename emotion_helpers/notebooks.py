@@ -21,7 +21,7 @@ RATE = 24_000  # Hz, of players
 # What the demo voices need: they are few, and learnt from random weights.
 DEMO = {
     "00": {"EPOCHS": 1},
-    "04": {"EPOCHS_144": 4, "EPOCHS_288": 1, "BATCH_SIZE": 16},
+    "04": {"EPOCHS_144": 3, "EPOCHS_288": 1, "BATCH_SIZE": 8},
     "06": {"EPOCHS": 2, "BATCH_SIZE": 16, "LR": [2e-3, 2e-3]},
     "07": {"N_CLIPS": 12},
     "08": {"STEPS": 2, "BATCH_SIZE": 8},
