@@ -178,8 +178,8 @@ def high_pass(samples: np.ndarray, sample_rate: int, cutoff: float = 40.0) -> np
 
 
 def active_intervals(samples: np.ndarray, top_db: float) -> np.ndarray:
-    """First sample and end of what is at most `top_db` quieter than its loudest frame, (n, 2). What
-    `librosa.effects.split` gives (which loads compiled code for seconds), at any loudness."""
+    """First sample and end of each run of frames at most `top_db` quieter than the loudest, (n, 2).
+    As `librosa.effects.split`, which loads compiled code for seconds; without its -100 dB floor."""
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, FRAME // 2), FRAME)[::HOP]
     power = np.einsum("ij,ij->i", frames, frames)
     loud = power >= power.max() * 10 ** (-top_db / 10)  # of silence all

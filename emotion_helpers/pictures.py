@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import librosa.filters  # by name: what librosa loads when first used, a first picture waits for
+import librosa.filters  # by name: librosa would load it only at the first picture
 import numpy as np
 import pandas as pd
 import scipy.fft
@@ -93,9 +93,9 @@ def mel_decibels(voice: np.ndarray, win_length: int, settings: SpectrogramSettin
     """Mel spectrogram in dB below its loudest point, shape (n_mels, frames), -top_db to 0; below
     -100 dB if nothing is louder, so that silence is -top_db.
 
-    What `librosa.feature.melspectrogram` and `power_to_db` give, in less time: frames are as long
-    as the window, those of nothing but zeros are left out, and the rest are taken in parts that fit
-    into a processor's cache."""
+    What `librosa.feature.melspectrogram` and `power_to_db(amin=1e-30)` give, in less time: frames
+    are as long as the window, those of nothing but zeros are left out, and the rest are taken in
+    parts that fit into a processor's cache."""
     before = settings.n_fft // 2 - (settings.n_fft - win_length) // 2
     padded = np.pad(voice, (before, win_length - before))
     frames = np.lib.stride_tricks.sliding_window_view(padded, win_length)[:: settings.hop_length]

@@ -103,6 +103,7 @@ def prepare(step: Step, clips: pd.DataFrame, corpus: str) -> Path:
     else:
         folder = pictures_folder(corpus, f"as-the-article-{config_hash([*clips.md5])}")
         rows = clips.to_dict("records")
+        draw_as_the_article(rows[0], folder)  # alone: it makes what librosa compiles, once
         Parallel(n_jobs=-1)(delayed(draw_as_the_article)(row, folder) for row in rows)
     return folder
 
