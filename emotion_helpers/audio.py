@@ -182,6 +182,6 @@ def active_intervals(samples: np.ndarray, top_db: float) -> np.ndarray:
     As `librosa.effects.split`, which loads compiled code for seconds; without its -100 dB floor."""
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, FRAME // 2), FRAME)[::HOP]
     power = np.einsum("ij,ij->i", frames, frames)
-    loud = power >= power.max() * 10 ** (-top_db / 10)  # of silence all
+    loud = power >= power.max() * 10 ** (-top_db / 10)  # in silence: every frame
     edges = np.flatnonzero(np.diff(loud, prepend=False, append=False))
     return np.minimum(edges * HOP, len(samples)).reshape(-1, 2)

@@ -73,20 +73,16 @@ def mel_filters(settings: SpectrogramSettings) -> csr_matrix:
 
 def centre_voice(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarray:
     """Cut silence off both ends, centre the rest in `settings.seconds`, padded or cropped; (n,).
-
-    What lies below `fmin` is filtered out first; powers of two, which round nothing, even the gain.
-    """
+    What lies below `fmin` is filtered out first; the gain is evened out in powers of two."""
     offset = np.abs(samples).max()
     samples = high_pass(samples, settings.sample_rate, settings.fmin)
     loudest = np.abs(samples).max()
-    silent = not 1e-7 * offset < loudest < np.inf  # what rounding leaves of it, or overflow
+    silent = not 1e-7 * offset < loudest < np.inf  # what rounding leaves of an offset, or overflow
     samples = np.zeros_like(samples) if silent else samples / 2.0 ** np.floor(np.log2(loudest))
     first, *_, end = active_intervals(samples, settings.trim_db).flat
     size = (settings.width - 1) * settings.hop_length
-    start = first + max(0, end - first - size) // 2
-    voice = samples[start : min(end, start + size)]
-    before = (size - len(voice)) // 2
-    return np.pad(voice, (before, size - len(voice) - before))
+    start = size + int((end - first - size) / 2)  # in the middle, rounded towards it
+    return np.pad(samples[first:end], size)[start : start + size]
 
 
 def mel_decibels(voice: np.ndarray, win_length: int, settings: SpectrogramSettings) -> np.ndarray:

@@ -16,7 +16,6 @@ ACTORS = {
     split: [[f"Actor_{actor}" for actor in fold.split()] for fold in folds.split(",")]
     for split, folds in FOLDS.items()
 }
-N_FOLDS = {"emobox": 6, "luna": 5, "statement-emobox": 6, "gender": 2}  # all others: 1
 DOGS = STATEMENTS[1]
 
 
@@ -29,6 +28,11 @@ def random_split(clips: pd.DataFrame, valid_share: float = 0.2, seed: int = 42) 
         raise EmotionHelpersError(f"too few clips ({len(once)}) for each emotion on both sides")
     valid = train_test_split(once.md5, test_size=valid_share, random_state=seed, stratify=strata)[1]
     return set(clips.clip_id[clips.md5.isin(valid)])
+
+
+def count_folds(split: str) -> int:
+    """How many folds a split has."""
+    return 2 if split == "gender" else len(ACTORS.get(split.removeprefix("statement-"), "1"))
 
 
 def speaker_folds(clips: pd.DataFrame, split: str) -> list[tuple[set[str], set[str]]]:

@@ -20,7 +20,7 @@ from emotion_helpers.beyond import cross_validation as cv
 from emotion_helpers.corpora import models_folder, results_folder
 from emotion_helpers.evaluation import predict_clips, scores
 from emotion_helpers.models import HALF
-from emotion_helpers.splits import N_FOLDS
+from emotion_helpers.splits import count_folds
 from emotion_helpers.training import fastai
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     file = results_folder("real") / "statistics.csv"
     keys = ["split", "validation", "fold", "seed", "device"]
     for split in options.splits:
-        folds = range(1, 1 + N_FOLDS.get(split, 1))
+        folds = range(1, 1 + count_folds(split))
         plain = cv.Experiment(HALF, split, validate=options.validate)
         for e in (replace(plain, fold=f, seed=seed) for f in folds for seed in options.seeds):
             run = cv.run_experiment(e, clips, pictures, runs)

@@ -583,7 +583,7 @@ def walk(demo_clips, small, tmp_path_factory):
         folds = [["Actor_01", "Actor_11"], ["Actor_04", "Actor_10"]]
         patched.setitem(splits.ACTORS, "emobox", folds)
         clips, pictures = prepare_pictures("demo", None, settings)
-        table = evaluate("emobox", recipe, "walk", "demo", settings=settings, folds=[1, 2])
+        table = evaluate("emobox", recipe, "walk", "demo", settings=settings)
         with forward_passes() as passes:
             folder = train_final("demo", recipe=recipe, settings=settings)
         names = {"table": table, "passes": passes, "folder": folder, "pictures": pictures}

@@ -8,7 +8,7 @@ import pytest
 from emotion_helpers import EmotionHelpersError
 from emotion_helpers.clips import parse_name
 from emotion_helpers.demo import demo_names
-from emotion_helpers.splits import N_FOLDS, random_split, speaker_folds
+from emotion_helpers.splits import count_folds, random_split, speaker_folds
 
 
 @pytest.fixture(scope="module")
@@ -136,4 +136,4 @@ def test_the_number_of_folds_is_known_before_there_are_clips(clips):
     splits = str(error.value).partition("but ")[2].split(", ")  # those that there are
     assert len(splits) == 8
     for split in splits:
-        assert N_FOLDS.get(split, 1) == len(speaker_folds(clips, split))
+        assert count_folds(split) == len(speaker_folds(clips, split))

@@ -18,7 +18,7 @@ from ..corpora import get_corpora, models_folder, pictures_folder, results_folde
 from ..evaluation import fit_temperature, predict_clips, scores
 from ..models import DEPLOYED_RECIPE, RECIPES, Recipe, scale_kernels
 from ..pictures import SpectrogramSettings, render
-from ..splits import ACTORS, N_FOLDS, speaker_folds
+from ..splits import ACTORS, count_folds, speaker_folds
 from ..training import HEAD, MixOrCut, checkpoints, fastai, picture_loaders, speed_callbacks
 from .distillation import begin_distillation
 
@@ -206,7 +206,7 @@ def evaluate(
     `name`: what the tables call it; `seeds`: how many; `options`: settings and validate, see
     `Experiment`. Returns a row per run."""
     one, done = Experiment(recipe, split, pretrained=corpus == "real", **options), []
-    folds, seeds = folds or range(1, 1 + N_FOLDS.get(split, 1)), range(1, 1 + seeds)
+    folds, seeds = folds or range(1, 1 + count_folds(split)), range(1, 1 + seeds)
     experiments = [replace(one, fold=fold, seed=seed) for seed in seeds for fold in folds]
     print(f"{split}, recipe {name}, {models.describe_device()}: {len(experiments)} run(s)")
     for _, run in run_experiments(experiments, corpus, data):
