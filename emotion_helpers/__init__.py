@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -40,6 +40,16 @@ def own_folder(parent: Path) -> Iterator[Path]:
     remove_leftovers(parent, ".emotion-helpers-????????", 86_400)
     with TemporaryDirectory("", ".emotion-helpers-", parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+def move_once(new: Path, target: Path, is_whole: Callable[[Path], object]) -> None:
+    """Rename a folder to `target`; what is there goes, unless `is_whole`: another was quicker."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # something is there, since long or since a moment
+        new.rename(target)
+    if not is_whole(target):
+        shutil.rmtree(target, ignore_errors=True)
+        new.rename(target)
 
 
 @contextmanager

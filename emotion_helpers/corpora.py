@@ -9,7 +9,7 @@ from pathlib import Path
 import pooch
 import requests
 
-from . import EmotionHelpersError, own_folder, remove_leftovers
+from . import EmotionHelpersError, move_once, own_folder, remove_leftovers
 from .clips import clip_path, files_below, find_clips
 from .demo import make_demo
 
@@ -82,10 +82,8 @@ def new_corpora(folder: Path):
     with own_folder(ROOT / "data" / "downloads") as unpacked:
         yield unpacked
         for corpus in unpacked.iterdir():
-            if corpus.name.lower() not in count_clips(folder):  # nobody else was quicker
-                shutil.rmtree(folder / corpus.name, ignore_errors=True)
-                folder.mkdir(parents=True, exist_ok=True)
-                corpus.rename(folder / corpus.name)
+            if corpus.name.lower() not in count_clips(folder):
+                move_once(corpus, folder / corpus.name, count_clips)
 
 
 def retrieve(url: str, md5: str | None, path: Path) -> None:

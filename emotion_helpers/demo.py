@@ -5,7 +5,6 @@ in the directions that Juslin & Laukka 2003 report for people (doi:10.1037/0033-
 amounts of ours. A score on these voices shows that the code works, and nothing about people.
 """
 
-import shutil
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from joblib import Parallel, delayed
 from scipy.io import wavfile
 from scipy.signal.windows import tukey
 
-from . import EmotionHelpersError, own_folder, write_text
+from . import EmotionHelpersError, move_once, own_folder, write_text
 from .clips import EMOTIONS, TESS_EMOTIONS, parse_name
 
 SAMPLE_RATE = 24_000  # Hz
@@ -88,9 +87,7 @@ def make_demo(folder: str | Path, seed: int = 0) -> Path:
             new = own / "demo"
             Parallel(n_jobs=-1)(delayed(write_demo_clip)(new, name, seed) for name in demo_names())
             write_text(new / mark, "Synthetic voices, made by emotion_helpers: nobody speaks.\n")
-            if not (folder / mark).exists():  # nobody else was quicker
-                shutil.rmtree(folder, ignore_errors=True)
-                new.rename(folder)
+            move_once(new, folder, lambda demo: (demo / mark).exists())
         return folder
     except OSError as error:
         raise EmotionHelpersError(f"{folder} cannot be written ({error}): make room") from error

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import zipfile
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -311,6 +312,14 @@ def test_two_programs_may_download_at_once(project, monkeypatch):
 
     monkeypatch.setattr(zipfile.ZipFile, "read", read_slowly)
     context = multiprocessing.get_context("fork")
+    both, rename = context.Barrier(2), Path.rename
+
+    def rename_at_once(self, target):
+        with suppress(threading.BrokenBarrierError):  # the other has nothing to move
+            both.wait(timeout=3)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_at_once)
     programs = [context.Process(target=get_corpora, args=("real",)) for _ in range(2)]
     for program in programs:
         program.start()

@@ -100,8 +100,7 @@ def make_learner(loaders, recipe: Recipe, seed: int, pretrained: bool, cbs=()) -
 def begin_stage(learn: fastai.Learner, start: models.Network, recipe: Recipe) -> None:
     """Make a learner go on from a trained network and, if it is for noise, be taught by it."""
     (rows, columns), (old_rows, old_columns) = recipe.kernel_scale, start.recipe.kernel_scale
-    first = scale_kernels(start.model[0][0], rows // old_rows, columns // old_columns)
-    start.model[0][0] = first
+    start.model[0][0] = scale_kernels(start.model[0][0], rows // old_rows, columns // old_columns)
     learn.model.load_state_dict(start.model.state_dict())
     if recipe.corruption_p:
         begin_distillation(learn, start.model, recipe, start.settings.top_db)
@@ -120,8 +119,7 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
         return json.loads((folder / "run.json").read_text("utf-8")) | {"folder": folder}
     loaders = picture_loaders(pictures, e.settings, recipe, test, train)
     if not len(loaders.train):  # an epoch has an eighth of TESS
-        problem = f"{loaders.train.n} training clips fill no batch of {recipe.batch_size}"
-        raise EmotionHelpersError(problem)
+        raise EmotionHelpersError(f"{loaders.train.n} clips fill no batch of {recipe.batch_size}")
     minutes, first = 0.0, replace(e, recipe=recipe.start)
     if first.recipe:
         start = run_experiment(first, clips, pictures, runs)
