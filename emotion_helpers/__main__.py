@@ -113,6 +113,8 @@ def main() -> None:
         sys.exit(1 if command == "predict" and result else 0)
     except (EmotionHelpersError, OSError) as error:
         sys.exit(str(error))
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error}: install the extras as well, as with pip install '.[app,notebooks]'")
     except KeyboardInterrupt:
         print("stopped; what is finished is kept", file=sys.stderr, flush=True)
         sys.stdout.flush()

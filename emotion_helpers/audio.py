@@ -113,9 +113,8 @@ def read_track(path: str | Path, track: int, sample_rate: int, max_seconds: floa
             raise AudioError(f"{path}: {rate} samples a second cannot be; export it at 44100 Hz")
         to_float = av.AudioResampler(format="flt")  # packed: PyAV reads but 8 separate channels
         resampler = soxr.ResampleStream(rate, sample_rate, 1)
-        while frames := [to_float.resample(frame)[0] for frame in islice(stretch, 16)]:
-            block = np.concatenate([frame.to_ndarray()[0] for frame in frames])
-            block = np.ascontiguousarray(block.reshape(-1, channels).T)
+        while parts := [to_float.resample(f)[0].to_ndarray()[0] for f in islice(stretch, 16)]:
+            block = np.ascontiguousarray(np.concatenate(parts).reshape(-1, channels).T)
             channel_peak = max(channel_peak, float(np.abs(block).max()))
             if not np.abs(block).max() < 1e12:  # nor is NaN
                 raise AudioError(f"{path}: samples are not numbers (NaN, or huge); export it again")
@@ -147,7 +146,7 @@ def read_recording(path: str | Path, sample_rate: int, max_seconds: float = 3600
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"{path}: not a recording that can be read ({reason})") from error
     if not tracks or tracks[-1].seconds < MIN_SECONDS:
-        raise AudioError(f"{path}: less than {MIN_SECONDS} s of sound in it; record or cut it anew")
+        raise AudioError(f"{path}: less than {MIN_SECONDS} s of sound read; record or cut it anew")
     return tracks[-1]
 
 

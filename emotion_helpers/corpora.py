@@ -79,7 +79,7 @@ def unpack(archive, folder: Path, nested: bool = True) -> None:
 @contextmanager
 def new_corpora(folder: Path):
     """Give a folder to unpack into; at the end each corpus in it moves to `folder`, whole."""
-    with own_folder(ROOT / "data" / "downloads") as unpacked:
+    with own_folder(folder) as unpacked:  # on the same disk
         yield unpacked
         for corpus in unpacked.iterdir():
             if corpus.name.lower() not in count_clips(folder):

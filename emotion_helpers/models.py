@@ -59,9 +59,8 @@ class Recipe:
             shares = (self.shift, self.stretch, self.pitch, self.mask_size, self.corruption_p)
             possible = all(type(count) is int and 1 <= count <= 4096 for count in counts)
             possible &= all(0 <= share <= 1 for share in shares) and 0 <= self.mixup < 1e3
-            possible &= {self.tess, self.cut} <= {True, False}
             possible &= len(self.lr) == 2 and 0 < min(self.lr) <= max(self.lr) < 1e3
-            possible &= len(self.kernel_scale) == 2 and max(self.kernel_scale) <= 8
+            possible &= {self.tess, self.cut} <= {True, False} and max(self.kernel_scale) <= 8
             possible &= isinstance(self.start, Recipe if self.corruption_p else Recipe | None)
             possible &= not (self.corruption_p and self.mixup)  # a teacher's answers are not mixed
             old = getattr(self.start, "kernel_scale", (1, 1))  # which is multiplied
@@ -191,12 +190,11 @@ def save_model(folder: str | Path, model: nn.Module, settings, recipe: Recipe, *
     """Write folder/model.safetensors: the weights and, in its metadata, the rest of a `Network`."""
     versions = {name: version(name) for name in ("torch", "torchvision", "fastai", "librosa")}
     config = {"emotions": EMOTIONS, "settings": asdict(settings), "recipe": asdict(recipe)}
-    metadata = {"config": json.dumps(config | {"info": info | {"versions": versions}})}
+    config = json.dumps(config | {"info": info | {"versions": versions}})
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    metadata["checksum"] = checksum(metadata["config"], weights)
     Path(folder).mkdir(parents=True, exist_ok=True)
     with atomic_write(Path(folder) / "model.safetensors") as new:
-        new.write_bytes(save(weights, metadata))
+        new.write_bytes(save(weights, {"config": config, "checksum": checksum(config, weights)}))
     return Path(folder)
 
 
@@ -223,5 +221,5 @@ def load_model(folder: str | Path) -> Network:
             raise ValueError("its weights, emotions or temperature cannot be")
     except Exception as error:  # whatever is in that file
         reason = f"{file} is damaged, or not of this edition ({type(error).__name__}: {error})"
-        raise EmotionHelpersError(f"{reason}; {make}") from error
+        raise EmotionHelpersError(f"{reason}; move it away, and {make}") from error
     return network

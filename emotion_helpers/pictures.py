@@ -45,9 +45,8 @@ class SpectrogramSettings:
             counts += (self.width, self.n_mels)
             possible = all(type(count) is int and 1 <= count <= 2**18 for count in counts)
             possible &= max(self.width, self.n_mels) <= 4096 and len(self.win_lengths) == 3
-            possible &= max(self.win_lengths) <= self.n_fft and 0 < self.top_db <= 200
-            possible &= 0 < self.trim_db <= 200
-            possible &= 0 < self.fmin < self.fmax <= self.sample_rate / 2
+            possible &= max(self.win_lengths) <= self.n_fft and 0 < self.trim_db <= 200
+            possible &= 0 < self.fmin < self.fmax <= self.sample_rate / 2 and 0 < self.top_db <= 200
         except (TypeError, ValueError):  # something that is no number
             possible = False
         if not possible:
@@ -142,8 +141,8 @@ def render_clip(row: dict, folder: Path, settings: SpectrogramSettings) -> tuple
     target = folder / row["emotion"] / f"{row['clip_id']}.png"
     try:
         changed = os.stat(row["path"]).st_mtime_ns  # a picture has its clip's time of change
-        with suppress(FileNotFoundError):
-            if target.stat().st_mtime_ns == changed:
+        with suppress(FileNotFoundError):  # some disks keep microseconds, or half a file
+            if (old := target.stat()).st_size and old.st_mtime_ns // 1000 == changed // 1000:
                 return row["clip_id"], "kept", ""
         picture = mel_picture(read_audio(row["path"], settings.sample_rate), settings)
     except (EmotionHelpersError, OSError) as error:

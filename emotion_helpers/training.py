@@ -25,6 +25,7 @@ HEAD = {"concat_pool": False, "lin_ftrs": [], "ps": 0}  # of vision_learner: see
 MACHINERY = ("TrainEvalCallback", "Recorder", "CastToTensor", "ProgressCallback")
 MACHINERY += ("ParamScheduler", "CheckpointEveryEpoch")  # the config has them
 MACHINERY += ("BFloat16", "ChannelsLast", "MixedPrecision")  # of this machine, not of the run
+INSIDE = ("distrib", "aff_fs", "coord_fs", "fs")  # of MixUp, of fastai's augmentation
 
 
 class Augment(fastai.RandTransform):
@@ -80,8 +81,9 @@ def make_loaders(files, valid: set, augmentation, batch_size: int, dl_type=Fewer
 def picture_loaders(folder, settings, recipe: Recipe, valid: set, train: set | None = None):
     """Batches of the pictures in `folder`: of the clips (clip_ids) in `valid` for validation, of
     those in `train` (None: all others) for training, augmented as the recipe has it."""
-    files = picture_files(folder, settings)
-    files = [file for file in files if train is None or file.stem in train | valid]
+    files = [f for f in picture_files(folder, settings) if train is None or f.stem in train | valid]
+    if train is not None and len(files) < len(train | valid):
+        raise EmotionHelpersError(f"{folder}: pictures are missing: another program at work?")
     warp = {"shift": recipe.shift, "stretch": recipe.stretch, "pitch": recipe.pitch}
     sized = lru_cache(maxsize=None)(partial(resize, height=recipe.height, width=recipe.width))
     tfms = [Augment(shift_and_stretch, **warp), Augment(spec_augment, mask_size=recipe.mask_size)]
@@ -136,10 +138,12 @@ class CheckpointEveryEpoch(fastai.Callback):
         self.runs, self.config, self.seed, self.history = runs, config, seed, history
 
     def before_fit(self):
-        rates = [self.param_scheduler.scheds["lr"](x).tolist() for x in (0, 0.25, 0.5)]
+        lr, mom = (self.param_scheduler.scheds[name] for name in ("lr", "mom"))
+        rates = [lr(x).tolist() for x in (0, 0.25, 0.5)]
         config = self.config | {"epochs": self.n_epoch, "lr": rates, "seed": self.seed}
         folder = self.runs / f"{config.get('name', 'run')}-{config_hash(config)}"
         self.file, self.parts = folder / "last.pth", describe_learner(self.learn)
+        self.parts.append(f"moms={mom(0):g}, {mom(0.25):g}, wd={self.opt.hypers[-1].get('wd')}")
         self.history.clear()
         if self.file.exists():
             self.load()
@@ -199,11 +203,11 @@ def describe(part) -> str:
         return f"{describe(part.func)}{part.args}{part.keywords}"
     if inspect.isroutine(part) or inspect.isclass(part):
         return part.__qualname__
-    if isinstance(part, tuple):  # fastai has tuples of its own
-        return str(tuple(part))
+    if isinstance(part, tuple | fastai.L):  # of fastai's
+        return str([*map(describe, part)])
     if isinstance(part, torch.Tensor) or not hasattr(part, "__dict__"):
         return str(part.tolist() if isinstance(part, torch.Tensor) else part)
-    names = [*inspect.signature(type(part)).parameters, "distrib"]  # where MixUp keeps its alpha
+    names = [*inspect.signature(type(part)).parameters, *INSIDE]
     options = [f"{name}={describe(getattr(part, name))}" for name in names if hasattr(part, name)]
     return f"{type(part).__qualname__}({', '.join(options)})"
 
@@ -211,14 +215,14 @@ def describe(part) -> str:
 def describe_learner(learn: fastai.Learner) -> list[str]:
     """What a run depends on and its learner shows: who changes it must change the config too."""
     callbacks = [cb for cb in learn.cbs if type(cb).__name__ not in MACHINERY]
-    train, valid, loss = learn.dls.train_ds, learn.dls.valid_ds, learn.loss_func
-    batches = learn.dls.train
-    loss = loss.func if isinstance(loss, fastai.BaseLoss) else loss  # fastai's wrapping
+    batches, train, valid = learn.dls.train, learn.dls.train_ds, learn.dls.valid_ds
+    loss = learn.loss_func.func if isinstance(learn.loss_func, fastai.BaseLoss) else learn.loss_func
     settings = read_settings(train.items[0].parent.parent)
     clips = config_hash([[item.stem for item in side.items] for side in (train, valid)])
     weights = sum(part.numel() for part in learn.model.parameters() if part.requires_grad)
     parts = (learn.opt_func, loss, *callbacks, type(batches), settings)
-    numbers = [f"moms={learn.moms}", f"wd={learn.wd}", f"bs={learn.dls.bs}", f"clips={clips}"]
+    network = config_hash(repr(learn.model))  # its layers, not their weights
+    numbers = [f"network={network}", f"bs={learn.dls.bs}", f"clips={clips}"]
     if hasattr(batches, "wgts"):  # fastai's WeightedDL
         numbers.append(f"weights of clips={config_hash(batches.wgts.tolist())}")
     numbers += [f"trained weights={weights}", f"picture size={train[0][0].shape}"]

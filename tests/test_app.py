@@ -148,6 +148,16 @@ def test_of_an_emotion_that_was_not_heard_there_is_no_player(clip, trained):
     assert last[4].visible and not last[5].visible
 
 
+def test_files_beside_the_clips_are_no_clips(clip, trained, tmp_path):
+    """Such as those of a program that marks words, which have the clips' names."""
+    folder = shutil.copytree(trained.info["clips_folder"], tmp_path / "clips")
+    for path in list(folder.rglob("*.wav")):
+        path.with_suffix(".TextGrid").write_text("words")
+    moved = replace(trained, info=trained.info | {"clips_folder": folder})
+    *_, last = app.ask(clip, "happy", moved)
+    assert last[4].visible
+
+
 def test_without_the_clips_there_is_no_player(clip, trained, tmp_path):
     moved = replace(trained, info=trained.info | {"clips_folder": str(tmp_path)})
     *_, last = app.ask(clip, "happy", moved)

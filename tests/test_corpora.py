@@ -16,6 +16,7 @@ import zipfile
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
@@ -332,16 +333,27 @@ def test_two_programs_may_download_at_once(project, monkeypatch):
 
 
 def test_what_a_killed_download_left_goes_a_day_later(project):
-    downloads = project / "data/downloads"
+    downloads, real = project / "data/downloads", project / "data/real"
     for name in (".emotion-helpers-xxxx_old", ".emotion-helpers-xxxx_new"):
-        (downloads / name / "RAVDESS").mkdir(parents=True)
+        (real / name / "RAVDESS").mkdir(parents=True)
+    downloads.mkdir()
     for name in ("tmpold12345", "tmpnew12345"):  # half a zip
         (downloads / name).write_bytes(RAVDESS_ZIP[:100])
-    for path in downloads.glob("*old*"):
+    for path in (project / "data").glob("*/*old*"):
         os.utime(path, (0, 0))
-    get_corpora("real")
-    left = {path.name for path in downloads.iterdir()}  # somebody may be at the new ones
-    assert left == {Path(ZENODO).name, ".emotion-helpers-xxxx_new", "tmpnew12345"}
+    get_corpora("real")  # somebody may be at the new ones
+    assert {path.name for path in downloads.iterdir()} == {Path(ZENODO).name, "tmpnew12345"}
+    assert {path.name for path in real.glob(".*")} == {".emotion-helpers-xxxx_new"}
+
+
+def test_the_clips_may_lie_on_another_disk(project, tmp_path):
+    disk = Path("/dev/shm")
+    if not disk.is_dir() or disk.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one disk here")
+    with TemporaryDirectory(dir=disk) as elsewhere:
+        (project / "data").mkdir(parents=True)
+        (project / "data/real").symlink_to(elsewhere)
+        assert_whole(get_corpora("real"))
 
 
 def test_zips_that_the_reader_put_in_downloads_need_no_network(project, web):

@@ -37,6 +37,7 @@ from emotion_helpers.evaluation import calibrate
 from emotion_helpers.models import Recipe, load_model
 from emotion_helpers.pictures import render
 from emotion_helpers.splits import random_split, speaker_folds
+from emotion_helpers.training import CheckpointEveryEpoch
 
 SMALL = {"height": 32, "width": 32, "kernel_scale": (1, 1), "tess": False, "mixup": 0, "n_tta": 0}
 TINY = Recipe(epochs=2, batch_size=16, lr=(2e-3, 2e-3), **SMALL)
@@ -216,7 +217,8 @@ def test_a_run_tests_on_the_folds_clips_and_leaves_four_files(evaluation, demo_c
     assert list(table.truth) == list(emotion[table.clip_id])
     assert run["accuracy"] == pytest.approx(100 * accuracy_score(table.truth, table.predicted))
     files = {"history.csv", "model.safetensors", "predictions.csv", "run.json"}  # no optimizer
-    assert {file.name for file in run["folder"].iterdir()} == files
+    assert {file.name for file in run["folder"].glob("*.*")} == files
+    assert not list(run["folder"].rglob("last.pth"))
     network = load_model(run["folder"])
     assert network.recipe == TINY
 
@@ -250,6 +252,36 @@ def test_half_a_result_is_none_and_the_run_is_made_again(evaluation, demo_clips,
     again = run_experiment(experiment, demo_clips, pictures, run["folder"].parent)
     assert again["accuracy"] == run["accuracy"]
     assert json.loads(file.read_text())["data"] == run["data"]
+
+
+def test_a_run_whose_network_was_deleted_is_made_again(evaluation, demo_clips, small):
+    """As `load_model` tells the reader to do with a damaged one."""
+    run = evaluation.runs[1]
+    (run["folder"] / "model.safetensors").unlink()
+    experiment = Experiment(TINY, "emobox", 2, settings=small, pretrained=False)
+    pictures = corpora.pictures_folder("demo", small.name)
+    again = run_experiment(experiment, demo_clips, pictures, run["folder"].parent)
+    assert again["accuracy"] == run["accuracy"]
+    assert load_model(run["folder"]).recipe == TINY
+
+
+def test_a_run_that_another_program_finishes_meanwhile_goes_on_to_its_end(
+    demo_clips, demo_pictures, small, tmp_path, monkeypatch
+):
+    experiment = Experiment(TINY, "emobox", settings=small, pretrained=False)
+    save, others = CheckpointEveryEpoch.save, []
+
+    def save_while_another_finishes(checkpoint):
+        save(checkpoint)
+        if len(checkpoint.history) == 1 and not others:
+            others.append("begun")
+            others[0] = run_experiment(experiment, demo_clips, demo_pictures, tmp_path)
+
+    monkeypatch.setattr(CheckpointEveryEpoch, "save", save_while_another_finishes)
+    run = run_experiment(experiment, demo_clips, demo_pictures, tmp_path)
+    assert same_answers(run, others[0])
+    assert not list(tmp_path.rglob("last.pth"))
+    free_memory()
 
 
 def fewer_training_clips(clips):

@@ -309,6 +309,22 @@ def test_rendering_again_does_nothing(clips, small, pictures):
     assert {path: path.stat().st_mtime_ns for path in pictures.rglob("*")} == before
 
 
+def test_disks_that_keep_microseconds_keep_pictures(clips, small, pictures):
+    """NTFS counts tenths of them, ext4 thousandths."""
+    for path in pictures.glob("*/*.png"):
+        moment = path.stat().st_mtime_ns // 1000 * 1000
+        os.utime(path, ns=(moment, moment))
+    assert by_status(render(clips, pictures, small, n_jobs=1)) == {"kept": sorted(NAMES)}
+
+
+def test_a_picture_that_a_power_cut_left_empty_is_made_again(clips, small, pictures):
+    path = pictures / "sad/OAF_back_sad.png"
+    moment = path.stat().st_mtime_ns
+    path.write_bytes(b"")
+    os.utime(path, ns=(moment, moment))
+    assert by_status(render(clips, pictures, small, n_jobs=1))["made"] == ["OAF_back_sad"]
+
+
 def test_other_settings_make_all_pictures_again(clips, small, pictures):
     other = replace(small, top_db=60.0)
     assert by_status(render(clips, pictures, other, n_jobs=1)) == {"made": sorted(NAMES)}

@@ -126,6 +126,12 @@ def test_what_is_in_neither_set_is_not_seen(load, demo_clips):
     assert len(loaders.valid_ds) == 12
 
 
+def test_a_picture_that_is_not_there_is_an_error_and_not_left_out(load):
+    """Another program may be making the pictures of other clips into the same folder."""
+    with pytest.raises(EmotionHelpersError, match="pictures are missing"):
+        load(train=frozenset(["03-01-02-01-01-01-24"]))
+
+
 def test_batches_hold_the_pictures_in_the_recipes_size_and_their_folders_emotions(load):
     loaders = load(PLAIN)
     pictures, labels = loaders.valid.one_batch()
@@ -442,6 +448,48 @@ def test_other_batches_never_get_the_run(learner, load, tmp_path, change, words)
         return learner(load(**change), cbs=[fastai.GradientClip(0.1)])
 
     train_changed(learner, tmp_path, changed, words)
+
+
+FITS = {"momentum": ({"moms": (0.8, 0.7, 0.8)}, "moms=0.8, 0.7"), "decay": ({"wd": 0.3}, "wd=0.3")}
+
+
+@pytest.mark.parametrize("options, words", FITS.values(), ids=FITS)
+def test_what_the_fit_itself_is_given_is_part_of_the_run(learner, tmp_path, options, words):
+    fit(learner(), 1, 1e-2, tmp_path, CONFIG)
+    other = learner()
+    with pytest.raises(EmotionHelpersError, match=words), checkpoints(other, tmp_path, CONFIG):
+        other.fit_one_cycle(1, 1e-2, **options)
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.Identity()], ids=str)
+def test_another_network_of_the_same_weights_never_gets_the_run(learner, tmp_path, layer):
+    fit(learner(), 1, 1e-2, tmp_path, CONFIG)
+    other = learner()
+    other.model[3] = layer
+    with pytest.raises(EmotionHelpersError, match="network="):
+        fit(other, 1, 1e-2, tmp_path, CONFIG)
+
+
+AMOUNTS = {"max_rotate": (10, 40), "max_zoom": (1.1, 1.4), "max_warp": (0.2, 0.4)}
+AMOUNTS |= {"max_lighting": (0.2, 0.4)}
+
+
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_other_amounts_of_fastais_augmentation_never_get_the_run(
+    learner, demo_pictures, demo_clips, tmp_path, amount
+):
+    """It makes one transform of several, and keeps their amounts inside."""
+    files, valid = sorted(demo_pictures.glob("*/*.png")), set(demo_clips.clip_id[:8])
+
+    def changed(value):
+        tfms = fastai.aug_transforms(**{amount: value})
+        options = {"dl_type": fastai.TfmdDL, "item_tfms": fastai.Resize(16)}
+        return learner(make_loaders(files, valid, tfms, 8, **options))
+
+    small, large = AMOUNTS[amount]
+    fit(changed(small), 1, 1e-2, tmp_path, CONFIG)
+    with pytest.raises(EmotionHelpersError, match=f"(?s){small}.*{large}"):
+        fit(changed(large), 1, 1e-2, tmp_path, CONFIG)
 
 
 def test_another_sampler_never_gets_the_run(learner, load, tmp_path):

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from .. import EmotionHelpersError
 from ..audio import read_audio
-from ..clips import EMOTIONS, files_below
+from ..clips import EMOTIONS, clip_path, files_below
 from ..models import Network, load_model
 from .explanation import class_activation_map, nearest_clips, show_map
 from .prediction import Prediction, clearest_picture, final_model, plot_timeline, predict
@@ -53,13 +53,11 @@ def to_html(figure: Figure, alt: str) -> str:
 
 def in_words(prediction: Prediction, intended: str | None = None) -> str:
     """The emotion and how sure, or why there is none; what was left out, and what was meant."""
-    emotion, sure = prediction.emotion, prediction.probabilities
-    answer = f"{emotion}, with {100 * sure[emotion]:.0f} %" if emotion else prediction.reason
+    emotion, sure, why = prediction.emotion, prediction.probabilities, prediction.reason
+    answer = f"{emotion}, with {100 * sure[emotion]:.0f} %" if emotion else f"No answer: {why}"
     answer = "; ".join([answer, *prediction.recording.notes])
-    if not emotion:
-        return f"No answer: {answer}"
     given = "" if intended == emotion else f", which it gives {100 * sure.get(intended, 0):.0f} %"
-    return f"{answer}. You meant {intended}{given}." if intended else answer
+    return f"{answer}. You meant {intended}{given}." if emotion and intended else answer
 
 
 def play_nearest(picture, emotion: str | None, network: Network) -> gr.Audio:
@@ -69,7 +67,7 @@ def play_nearest(picture, emotion: str | None, network: Network) -> gr.Audio:
         return gr.Audio(visible=False)
     try:
         nearest = nearest_clips(picture, network, emotion).clip_id[0]
-        files = files_below(network.info["clips_folder"])
+        files = filter(clip_path, files_below(network.info["clips_folder"]))
         samples = read_audio(next(file for file in files if file.stem == nearest), RATE)
     except (EmotionHelpersError, LookupError, StopIteration):
         return gr.Audio(visible=False)

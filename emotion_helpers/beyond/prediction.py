@@ -186,8 +186,7 @@ def map_in_threads(function: Callable, items: list, **options) -> Iterator:
     torch.set_num_threads(max(1, threads // len(items)))  # several times all would be too many
     try:
         jobs = Parallel(n_jobs=-1, prefer="threads", return_as="generator")
-        results = jobs(delayed(function)(item) for item in items)
-        yield from tqdm(results, total=len(items), **options)
+        yield from tqdm(jobs(map(delayed(function), items)), total=len(items), **options)
     finally:
         torch.set_num_threads(threads)
 
@@ -240,6 +239,8 @@ def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> 
         if Path(output).is_dir() or not Path(output).absolute().parent.is_dir():
             raise EmotionHelpersError(f"{output}: it is a folder, or in one that is not there")
     network = load_model(model or final_model())
+    if network.info.get("corpus") == "demo":
+        print("It learnt from synthetic voices: it can say nothing about people.", file=sys.stderr)
 
     def ask(file):
         try:
@@ -247,18 +248,16 @@ def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> 
             row = vars(answer) | answer.probabilities | {"seconds": answer.recording.seconds}
             row |= {"notes": "; ".join(answer.recording.notes), "answer": timeline and answer}
             return row | {"recording": None}  # the samples of thousands do not fit into memory
-        except EmotionHelpersError as error:
-            return str(error)
         except Exception as error:  # whatever is wrong with one file, others have their answers
-            return f"{file}: {type(error).__name__}: {error}"
+            ours = isinstance(error, EmotionHelpersError)
+            return str(error) if ours else f"{file}: {type(error).__name__}: {error}"
 
     try:
         answers.extend(map_in_threads(ask, files, unit="recording", disable=not several))
     finally:
         report([answer for answer in answers if isinstance(answer, dict)], as_json, csv)
         problems = [answer for answer in answers if isinstance(answer, str)]
-        for problem in problems:
-            print(problem, file=sys.stderr)
+        sys.stderr.writelines(f"{problem}\n" for problem in problems)
     if timeline and not problems:
         plot_timeline(answers[0]["answer"], network).savefig(timeline)
     return len(problems)
