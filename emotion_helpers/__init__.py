@@ -26,7 +26,7 @@ class EmotionHelpersError(Exception):
 
 
 def remove_leftovers(folder: Path, pattern: str, seconds: float = 60) -> None:
-    """Delete what killed programs left in `folder`: older, as a living one may still write it."""
+    """Delete what was left in `folder`, if it is older: a living program may still write it."""
     for path in folder.glob(pattern):
         with suppress(OSError):  # another program has just finished or deleted it
             if time.time() - path.stat().st_mtime > seconds:
@@ -43,13 +43,16 @@ def own_folder(parent: Path) -> Iterator[Path]:
 
 
 def move_once(new: Path, target: Path, is_whole: Callable[[Path], object]) -> None:
-    """Rename a folder to `target`; what is there goes, unless `is_whole`: another was quicker."""
+    """Rename a folder to `target`, unless another program is quicker; a broken one moves aside."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(OSError):  # something is there, since long or since a moment
+    with suppress(OSError):  # nothing is there, or something since a moment
+        if not is_whole(target):
+            target.rename(new.with_name(f"{new.name}-old"))
+    try:
         new.rename(target)
-    if not is_whole(target):
-        shutil.rmtree(target, ignore_errors=True)
-        new.rename(target)
+    except OSError:
+        if not is_whole(target):
+            raise
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def main() -> None:
     except (EmotionHelpersError, OSError) as error:
         sys.exit(str(error))
     except ModuleNotFoundError as error:
-        sys.exit(f"{error}: install the extras as well, as with pip install '.[app,notebooks]'")
+        sys.exit(f'{error}: in the clone, pip install ".[app,notebooks]" brings it')
     except KeyboardInterrupt:
         print("stopped; what is finished is kept", file=sys.stderr, flush=True)
         sys.stdout.flush()

@@ -141,7 +141,7 @@ def render_clip(row: dict, folder: Path, settings: SpectrogramSettings) -> tuple
     target = folder / row["emotion"] / f"{row['clip_id']}.png"
     try:
         changed = os.stat(row["path"]).st_mtime_ns  # a picture has its clip's time of change
-        with suppress(FileNotFoundError):  # some disks keep microseconds, or half a file
+        with suppress(FileNotFoundError):  # not all disks keep nanoseconds
             if (old := target.stat()).st_size and old.st_mtime_ns // 1000 == changed // 1000:
                 return row["clip_id"], "kept", ""
         picture = mel_picture(read_audio(row["path"], settings.sample_rate), settings)

@@ -25,7 +25,7 @@ HEAD = {"concat_pool": False, "lin_ftrs": [], "ps": 0}  # of vision_learner: see
 MACHINERY = ("TrainEvalCallback", "Recorder", "CastToTensor", "ProgressCallback")
 MACHINERY += ("ParamScheduler", "CheckpointEveryEpoch")  # the config has them
 MACHINERY += ("BFloat16", "ChannelsLast", "MixedPrecision")  # of this machine, not of the run
-INSIDE = ("distrib", "aff_fs", "coord_fs", "fs")  # of MixUp, of fastai's augmentation
+INSIDE = ("distrib", "aff_fs", "coord_fs", "fs")  # alpha of MixUp, amounts of aug_transforms
 
 
 class Augment(fastai.RandTransform):
@@ -80,10 +80,10 @@ def make_loaders(files, valid: set, augmentation, batch_size: int, dl_type=Fewer
 
 def picture_loaders(folder, settings, recipe: Recipe, valid: set, train: set | None = None):
     """Batches of the pictures in `folder`: of the clips (clip_ids) in `valid` for validation, of
-    those in `train` (None: all others) for training, augmented as the recipe has it."""
+    those in `train` (None: all others), augmented, for training; an error if one is missing."""
     files = [f for f in picture_files(folder, settings) if train is None or f.stem in train | valid]
     if train is not None and len(files) < len(train | valid):
-        raise EmotionHelpersError(f"{folder}: pictures are missing: another program at work?")
+        raise EmotionHelpersError(f"{folder}: some pictures are gone: run chapter 03, alone")
     warp = {"shift": recipe.shift, "stretch": recipe.stretch, "pitch": recipe.pitch}
     sized = lru_cache(maxsize=None)(partial(resize, height=recipe.height, width=recipe.width))
     tfms = [Augment(shift_and_stretch, **warp), Augment(spec_augment, mask_size=recipe.mask_size)]
@@ -138,12 +138,13 @@ class CheckpointEveryEpoch(fastai.Callback):
         self.runs, self.config, self.seed, self.history = runs, config, seed, history
 
     def before_fit(self):
-        lr, mom = (self.param_scheduler.scheds[name] for name in ("lr", "mom"))
-        rates = [lr(x).tolist() for x in (0, 0.25, 0.5)]
+        scheds, wd = self.param_scheduler.scheds, [group.get("wd") for group in self.opt.hypers]
+        rates = [scheds["lr"](x).tolist() for x in (0, 0.25, 0.5)]
+        moms = [float(scheds["mom"](x)) for x in (0, 0.25, 1) if "mom" in scheds]
         config = self.config | {"epochs": self.n_epoch, "lr": rates, "seed": self.seed}
         folder = self.runs / f"{config.get('name', 'run')}-{config_hash(config)}"
-        self.file, self.parts = folder / "last.pth", describe_learner(self.learn)
-        self.parts.append(f"moms={mom(0):g}, {mom(0.25):g}, wd={self.opt.hypers[-1].get('wd')}")
+        self.file = folder / "last.pth"
+        self.parts = [*describe_learner(self.learn), f"moms={moms}", f"wd={wd}"]
         self.history.clear()
         if self.file.exists():
             self.load()
@@ -221,8 +222,7 @@ def describe_learner(learn: fastai.Learner) -> list[str]:
     clips = config_hash([[item.stem for item in side.items] for side in (train, valid)])
     weights = sum(part.numel() for part in learn.model.parameters() if part.requires_grad)
     parts = (learn.opt_func, loss, *callbacks, type(batches), settings)
-    network = config_hash(repr(learn.model))  # its layers, not their weights
-    numbers = [f"network={network}", f"bs={learn.dls.bs}", f"clips={clips}"]
+    numbers = [f"network={config_hash(repr(learn.model))}", f"bs={learn.dls.bs}", f"clips={clips}"]
     if hasattr(batches, "wgts"):  # fastai's WeightedDL
         numbers.append(f"weights of clips={config_hash(batches.wgts.tolist())}")
     numbers += [f"trained weights={weights}", f"picture size={train[0][0].shape}"]

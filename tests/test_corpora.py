@@ -303,8 +303,13 @@ def test_a_full_disk_is_named_and_leaves_nothing_half(project, monkeypatch, wher
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this machine cannot fork")
-def test_two_programs_may_download_at_once(project, monkeypatch):
+@pytest.mark.parametrize("before", ["nothing", "no clip"])
+def test_two_programs_may_download_at_once(project, monkeypatch, before):
     """Neither deletes what the other is unpacking, and both end with all clips."""
+    if before == "no clip":
+        for corpus in ("RAVDESS", "TESS"):
+            (project / "data/real" / corpus).mkdir(parents=True)
+            (project / "data/real" / corpus / ".DS_Store").touch()
     read = zipfile.ZipFile.read
 
     def read_slowly(self, member):

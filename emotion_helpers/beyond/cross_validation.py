@@ -140,7 +140,7 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     write_text(folder / "predictions.csv", table.to_csv(index=False))
     write_text(folder / "history.csv", history.to_csv(index=False))
     write_text(folder / "run.json", json.dumps(run, indent=1))
-    remove_leftovers(folder, "training-*/last.pth", seconds=0)  # with its optimizer: 250 megabytes
+    remove_leftovers(folder, "training-*/last.pth", float("-inf"))  # a quarter of a gigabyte
     return run | {"folder": folder}
 
 

@@ -238,9 +238,9 @@ def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> 
     for output in filter(None, (csv, timeline)):  # before the work, not after it
         if Path(output).is_dir() or not Path(output).absolute().parent.is_dir():
             raise EmotionHelpersError(f"{output}: it is a folder, or in one that is not there")
-    network = load_model(model or final_model())
+    network = load_model(folder := model or final_model())
     if network.info.get("corpus") == "demo":
-        print("It learnt from synthetic voices: it can say nothing about people.", file=sys.stderr)
+        print(f"{folder} knows synthetic voices: trust no answer about people.", file=sys.stderr)
 
     def ask(file):
         try:
