@@ -98,7 +98,7 @@ def run_notebook(path: Path, output: Path, corpus: str, **parameters):
         parameters = {"CORPUS": corpus, **DEMO.get(path.name[:2], {}), **parameters}
     options = {"kernel_name": "python3", "language": "python", "kernel_manager_class": ThisPython}
     options |= {"cwd": path.parent, "progress_bar": {"desc": path.stem}, "coalesce_streams": True}
-    options |= {"iopub_timeout": 60}  # seconds: on a busy machine outputs come late
+    options |= {"iopub_timeout": 60, "start_timeout": 600}  # seconds: machines may be busy
     try:
         notebook = nbformat.read(path, as_version=4)
         notebook = papermill.execute_notebook(notebook, None, parameters, **options)

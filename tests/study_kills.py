@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from conftest import SMALL
 from PIL import Image
+from tqdm import tqdm
 
 from emotion_helpers import write_text
 from emotion_helpers.clips import EMOTIONS, find_clips
@@ -55,6 +57,7 @@ def start(work):
     """A process of its own that does `work`, a function, on a slow disk, and says nothing."""
 
     def quietly():
+        tqdm.set_lock(threading.RLock())  # the usual one is shared: killed, it would stay locked
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
         Image.Image.save = slowly(Image.Image.save, 0.01)
@@ -201,10 +204,13 @@ def kill_and_go_on(case, times, seed=0):
     """Kill a case's work at `times` random moments, looking at what is left; after each kill it is
     done undisturbed. Returns how many kills came before the end."""
     rng, killed = np.random.default_rng(seed), 0
-    started = time.monotonic()
-    start(case.work).join()
-    seconds = time.monotonic() - started
-    case.check_at_the_end()
+    seconds = np.inf
+    for _ in range(2):  # the first may have been held up
+        case.forget()
+        started = time.monotonic()
+        start(case.work).join()
+        seconds = min(seconds, time.monotonic() - started)
+        case.check_at_the_end()
     for moment in rng.uniform(0, 1, times):
         case.forget()
         killed += kill_after(case.work, moment * seconds)

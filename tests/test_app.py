@@ -1,6 +1,7 @@
 """App: what the page says, and the page itself in a real browser, with a file for a microphone."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = ["--headless=new", "--no-sandbox", "--use-fake-ui-for-media-stream"]
 FLAGS += ["--use-fake-device-for-media-stream"]
 MICROPHONE = "--use-file-for-fake-audio-capture="  # and a sound file
+SECONDS = re.compile("0:0[2-9]")  # what the page's clock says when two have been recorded
 RATE = 48_000
 
 
@@ -222,13 +224,15 @@ def open_page(browser, address):
 
     def open_page(requests=None, **options):
         page = browser.new_page(viewport={"width": 1000, "height": 1500}, **options)
+        page.set_default_timeout(120_000)
         pages.append(page)
         if requests is not None:
             page.on("request", lambda request: requests.append(request.url))
         page.goto(address)
         page.wait_for_selector("#answer")
-        # The page's parts come one after the other, this one late.
+        # The page's parts come one after the other, these late.
         page.get_by_role("button", name="Record", exact=True).wait_for()
+        page.locator("#intended input").wait_for()
         return page
 
     yield open_page
@@ -268,7 +272,7 @@ def test_a_file_is_answered_and_nothing_leaves_this_machine(open_page, address, 
 def test_the_microphone_is_answered(open_page):
     page = open_page()
     page.get_by_role("button", name="Record", exact=True).click()
-    time.sleep(2.2)
+    page.locator("#voice").get_by_text(SECONDS).wait_for()
     page.get_by_role("button", name="Stop", exact=True).first.click()
     answer = read_answer(page)
     assert answer.split(",")[0] in EMOTIONS or answer.startswith("No answer: ")
@@ -363,9 +367,10 @@ def test_sentences_are_recorded_into_a_folder_by_emotion(browser, tmp_path, monk
     (tmp_path / "neutral-1.wav").write_bytes(b"before")
     page, (_, url, _) = app.record_sentences(tmp_path)
     tab = browser.new_page()
+    tab.set_default_timeout(120_000)
     tab.goto(url)
     tab.get_by_role("button", name="Record", exact=True).click()
-    time.sleep(1.5)
+    tab.locator("#voice").get_by_text(SECONDS).wait_for()
     tab.get_by_role("button", name="Stop", exact=True).first.click()
     recorded = "document.querySelector('#recorded textarea').value"
     tab.wait_for_function(f"{recorded}.startsWith('Recorded: neutral 2, calm 0')")
@@ -389,6 +394,8 @@ import emotion_helpers.beyond.cross_validation, emotion_helpers.beyond.explanati
 from emotion_helpers.models import HALF
 import fastapi, httpx, huggingface_hub, uvicorn  # what takes long is imported once
 
+head = httpx.head
+httpx.head = lambda url, **more: head(url, **more | {"timeout": 120})  # as in conftest.py
 for number, pairs in enumerate(sys.argv[1:]):
     if os.fork() == 0:
         os.environ.update(pair.split("=") for pair in pairs.split())
@@ -429,7 +436,7 @@ def servers():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
-    run.communicate(timeout=20)
+    run.communicate(timeout=120)
 
 
 @pytest.mark.slow
@@ -438,7 +445,7 @@ def test_the_page_is_served_whatever_proxies_there_are(servers, number):
     """It is on this machine; gradio asks it whether it is there before it says where."""
     url, *_ = servers[number]
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(url, timeout=20) as page:
+    with direct.open(url, timeout=120) as page:
         assert "Emotions in a voice" in page.read().decode()
 
 
@@ -452,7 +459,7 @@ def test_recordings_are_in_a_private_folder_that_goes_with_the_server(servers, n
     assert "emotions-" in folder.name and (folder / "voice.wav").exists()
     assert folder.stat().st_mode & 0o077 == 0  # nobody else may look
     os.kill(pid, ENDS[number])
-    for _ in range(200):
+    for _ in range(1200):
         if not folder.exists():
             return
         time.sleep(0.1)

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -350,26 +349,27 @@ def test_what_is_finished_when_it_is_interrupted_is_in_the_table(
     for number in range(1, 6):
         shutil.copy(clip, tmp_path / f"{number}.wav")
     exits = []
-    predict, interrupted = prediction.predict, threading.Event()
-    finished = {name: threading.Event() for name in ("1.wav", "2.wav")}
+    predict, interrupted, collected = prediction.predict, threading.Event(), threading.Event()
+
+    def bar(answers, **_):
+        for number, answer in enumerate(answers, 1):
+            yield answer
+            if number == 2:  # it was collected, or nobody would ask for the next one
+                collected.set()
 
     def interrupt_at_the_third(path, *arguments):
         if Path(path).name == "3.wav":
-            for event in finished.values():
-                event.wait(60)
-            time.sleep(0.3)  # until their answers are collected
+            collected.wait(60)
             signal.raise_signal(signal.SIGINT)
             interrupted.wait(60)
-        answer = predict(path, *arguments)
-        if Path(path).name in finished:
-            finished[Path(path).name].set()
-        return answer
+        return predict(path, *arguments)
 
     def leave(code):
         exits.append(code)
         sys.exit(code)
 
     monkeypatch.setattr(prediction, "predict", interrupt_at_the_third)
+    monkeypatch.setattr(prediction, "tqdm", bar)
     monkeypatch.setattr(os, "_exit", leave)
     files = [f"{number}.wav" for number in range(1, 6)]
     done = command("predict", *files, "--model", model)
