@@ -5,9 +5,9 @@
 goes on from the network that chapter 06 has saved (models/real/unseen-speakers): chapter 08 shows
 ten steps of this on one batch, here are all twelve epochs. Then both networks are asked about every
 clip of the four unseen speakers in all conditions of `python -m emotion_helpers robustness`, which
-does the same with new networks of all six folds, for many hours. Writes
-notebooks/results/robustness.csv, and the new network to models/real/second-stage. Takes an hour and
-a half on two plain cores; a study that was stopped goes on where it was.
+asks new networks of all six folds (24 epochs, then 12) about every fifth clip, and takes many hours.
+Writes notebooks/results/robustness.csv, and the new network to models/real/second-stage. Takes an
+hour and a half on two plain cores; training that was stopped goes on where it was.
 """
 
 from dataclasses import replace
@@ -59,6 +59,5 @@ def ask_both(clips):
 
 if __name__ == "__main__":
     clips, pictures = prepare_pictures("real", None)
-    if not (SECOND / "model.safetensors").exists():
-        train_second_stage(clips, pictures)
+    train_second_stage(clips, pictures)  # a finished one is loaded, if chapter 06's is the same
     print(ask_both(clips).to_string(index=False))
