@@ -5,7 +5,7 @@
 goes on from the network that chapter 06 has saved (models/real/unseen-speakers): chapter 08 shows
 ten steps of this on one batch, here are all twelve epochs. Then both networks are asked about every
 clip of the four unseen speakers in all conditions of `python -m emotion_helpers robustness`, which
-asks new networks of all six folds (24 epochs, then 12) about every fifth clip, and takes many hours.
+asks new networks of all six folds (24 epochs, then 12) about every fifth clip, for many hours.
 Writes notebooks/results/robustness.csv, and the new network to models/real/second-stage. Takes an
 hour and a half on two plain cores; training that was stopped goes on where it was.
 """
