@@ -8,6 +8,9 @@ PYTHON ?= python3
 CORPUS ?= demo
 BIN := .venv/bin
 PIP := python -m pip install --quiet --disable-pip-version-check
+# librosa's compiled parts, once: two processes that make them at the same time may leave a cache that
+# crashes a third (numba's issue 10128).
+COMPILE := python -c "import librosa.core.audio, librosa.core.pitch, librosa.util.utils"
 
 .PHONY: tutorial test benchmark outdated lab app
 
@@ -24,6 +27,7 @@ benchmark: .venv/ready
 outdated:
 	@$(PYTHON) -m venv --clear .outdated
 	@.outdated/bin/$(PIP) -e ".[test]"
+	@.outdated/bin/$(COMPILE)
 	@.outdated/bin/python -m pytest
 
 # JupyterLab shows no SVG, which the charts are, of a notebook that is not trusted.
@@ -42,4 +46,5 @@ app: .venv/ready
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/$(PIP) -r requirements.txt
 	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e .
+	@$(BIN)/$(COMPILE)
 	@touch $@

@@ -190,11 +190,11 @@ def save_model(folder: str | Path, model: nn.Module, settings, recipe: Recipe, *
     """Write folder/model.safetensors: the weights and, in its metadata, the rest of a `Network`."""
     versions = {name: version(name) for name in ("torch", "torchvision", "fastai", "librosa")}
     config = {"emotions": EMOTIONS, "settings": asdict(settings), "recipe": asdict(recipe)}
-    config = json.dumps(config | {"info": info | {"versions": versions}})
+    text = json.dumps(config | {"info": info | {"versions": versions}})
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     Path(folder).mkdir(parents=True, exist_ok=True)
     with atomic_write(Path(folder) / "model.safetensors") as new:
-        new.write_bytes(save(weights, {"config": config, "checksum": checksum(config, weights)}))
+        new.write_bytes(save(weights, {"config": text, "checksum": checksum(text, weights)}))
     return Path(folder)
 
 

@@ -3,32 +3,12 @@
 import gc
 import signal
 import socket
-import subprocess
-import sys
 
-import httpx
 import numpy as np
 import pytest
 import soundfile as sf
 
 collect_ignore_glob = ["benchmark.py", "fuzz_*.py", "study_*.py"]  # run by hand
-
-
-def pytest_configure(config):
-    """librosa's compiled parts are made once: two processes that make them at the same time may
-    leave a cache that crashes a third (numba's issue 10128)."""
-    if not hasattr(config, "workerinput"):  # before there are two
-        code = "import librosa.core.audio, librosa.core.pitch, librosa.util.utils"
-        subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def patient_gradio():
-    """gradio asks its own page whether it is there, and gives up after 3 seconds."""
-    head = httpx.head
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(httpx, "head", lambda url, **more: head(url, **more | {"timeout": 120}))
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -197,7 +197,7 @@ def test_one_who_sends_slowly_or_never_ends_keeps_nobody_waiting(served, clip):
         connection.sendall("\r\n".join(head).encode())
     start = time.monotonic()
     assert "event: complete" in upload_and_ask(url, clip)
-    assert time.monotonic() - start < 50  # they would be served in turn, and never end
+    assert time.monotonic() - start < 10
     for connection in slow:
         connection.setblocking(False)
         with pytest.raises(BlockingIOError):  # no answer yet: the server waits for the rest

@@ -474,8 +474,12 @@ def test_another_network_of_the_same_weights_never_gets_the_run(learner, tmp_pat
         fit(other, 1, 1e-2, tmp_path, CONFIG)
 
 
-AMOUNTS = {"max_rotate": (10, 40), "max_zoom": (1.1, 1.4), "max_warp": (0.2, 0.4)}
-AMOUNTS |= {"max_lighting": (0.2, 0.4)}
+AMOUNTS = {
+    "max_rotate": (10, 40),
+    "max_zoom": (1.1, 1.4),
+    "max_warp": (0.2, 0.4),
+    "max_lighting": (0.2, 0.4),
+}
 
 
 @pytest.mark.parametrize("amount", AMOUNTS)
