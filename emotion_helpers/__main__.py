@@ -19,7 +19,7 @@ COMMANDS = {  # name: the function that it calls (imported only then: torch take
     "predict": ("beyond.prediction.predict_files", "which emotion is in a recording"),
     "app": ("beyond.app.serve", "speak into the browser, on this computer only"),
 }
-PAIRS = {"nargs": "+", "default": [], "metavar": "NAME=VALUE"}
+PAIRS = {"nargs": "+", "default": [], "metavar": "NAME=VALUE", "action": "extend"}
 TRAINING = [  # what all commands that train have in common; they go on where they were stopped
     ("--data", "a folder that holds your RAVDESS and TESS already", {}),
     ("--recipe", "a name in emotion_helpers.models.RECIPES", {}),
@@ -31,7 +31,7 @@ OPTIONS = {
     "evaluate": [
         ("--split", "random, luna, gender, ...: see splits.py", {"default": "emobox"}),
         ("--seeds", "how many networks for each fold", {"type": int, "default": 1}),
-        ("--folds", "only these, counted from 1", {"type": int, "nargs": "+"}),
+        ("--folds", "only these, counted from 1", {"type": int, "nargs": "+", "action": "extend"}),
         ("--validate", "leave the fold alone, test on others", {"action": "store_true"}),
         *TRAINING,
     ],
@@ -111,7 +111,7 @@ def main() -> None:
             ask = f"python -m emotion_helpers predict --model {result} RECORDING"
             print(f"The network is in {result}; now: {ask}")
         sys.exit(1 if command == "predict" and result else 0)
-    except (EmotionHelpersError, OSError) as error:
+    except (EmotionHelpersError, OSError, OverflowError) as error:  # a port of 99999
         sys.exit(str(error))
     except ModuleNotFoundError as error:
         sys.exit(f'{error}: in the clone, pip install ".[app,notebooks]" brings it')

@@ -47,16 +47,13 @@ class Recording:
 
 
 def is_truncated(path: str | Path) -> bool:
-    """Whether a wav or aiff file ends before its samples do, as after a broken download."""
+    """Whether a wav or aiff file is shorter than it says, as after a broken download."""
     with open(path, "rb") as file:
-        order = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}.get(file.read(12)[:4])
-        while order and len(header := file.read(8)) == 8:
-            length = int.from_bytes(header[4:], order)
-            if header[:4] in (b"data", b"SSND"):
-                # From 0x7fff0000 on it is a placeholder, which programs write into pipes.
-                return length < 0x7FFF0000 and file.tell() + length > Path(path).stat().st_size
-            file.seek(length + length % 2, 1)
-    return False
+        header = file.read(8)
+    order = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}.get(header[:4])
+    length = int.from_bytes(header[4:], order) if order else 0
+    # Some count their header twice; from 0x7fff0000 on it is a placeholder, as in pipes.
+    return Path(path).stat().st_size + 64 < length < 0x7FFF0000
 
 
 def decode(path: str | Path, track: int, notes: list[str]) -> Iterator[av.AudioFrame]:

@@ -1,7 +1,7 @@
 """Augmentation: what may change in a spectrogram without changing the emotion.
 
 All functions take and return a batch of pictures, float from 0 (black, silence) to 1, shape
-(n, 3, height, width), and draw their random numbers from `generator` (torch's own if None).
+(n, 3, height, width).
 """
 
 import torch
@@ -9,33 +9,33 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 
-def uniform(pictures: Tensor, low: float, high: float, generator=None) -> Tensor:
+def uniform(pictures: Tensor, low: float, high: float) -> Tensor:
     """One random number per picture, shape (n, 1)."""
-    return low + (high - low) * torch.rand(len(pictures), 1, generator=generator).to(pictures)
+    return low + (high - low) * torch.rand(len(pictures), 1).to(pictures)
 
 
-def shift_and_stretch(pictures, shift=0.1, stretch=0.1, pitch=0.0, generator=None) -> Tensor:
+def shift_and_stretch(pictures, shift=0.1, stretch=0.1, pitch=0.0) -> Tensor:
     """Play each picture up to `stretch` slower or faster, move it by up to `shift` of its width,
     and scale its frequencies by up to `pitch`, as if another throat spoke. Silence fills what is
     uncovered; the lowest row stays where it is."""
     grid = torch.zeros(len(pictures), 2, 3, device=pictures.device)
-    grid[:, 0, :1] = uniform(pictures, 1 - stretch, 1 + stretch, generator)
-    grid[:, 0, 2:] = 2 * uniform(pictures, -shift, shift, generator)  # the axis goes from -1 to 1
-    grid[:, 1, 1:2] = uniform(pictures, 1 - pitch, 1 + pitch, generator)
+    grid[:, 0, :1] = uniform(pictures, 1 - stretch, 1 + stretch)
+    grid[:, 0, 2:] = 2 * uniform(pictures, -shift, shift)  # the axis goes from -1 to 1
+    grid[:, 1, 1:2] = uniform(pictures, 1 - pitch, 1 + pitch)
     grid[:, 1, 2] = 1 - grid[:, 1, 1]
     points = affine_grid(grid, list(pictures.shape), align_corners=False)
     return grid_sample(pictures, points, align_corners=False)
 
 
-def spec_augment(pictures, n_masks=2, mask_size=0.1, generator=None) -> Tensor:
+def spec_augment(pictures, n_masks=2, mask_size=0.1) -> Tensor:
     """Black out `n_masks` random bands of up to `mask_size` of the height, and of the width;
     Park et al. 2019, doi:10.21437/Interspeech.2019-2680."""
     pictures = pictures.clone()
     for cells in (pictures, pictures.transpose(2, 3)):  # rows, then columns of the same pictures
         centre = (torch.arange(cells.shape[2], device=cells.device) + 0.5) / cells.shape[2]
         for _ in range(n_masks):
-            size = uniform(pictures, 0, mask_size, generator)
-            start = uniform(pictures, 0, 1, generator) * (1 - size)
+            size = uniform(pictures, 0, mask_size)
+            start = uniform(pictures, 0, 1) * (1 - size)
             masked = (centre >= start) & (centre < start + size)  # (n, rows or columns)
             cells.masked_fill_(masked[:, None, :, None], 0)
     return pictures

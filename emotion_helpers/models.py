@@ -18,13 +18,11 @@ from torch import Tensor, nn
 from torchvision.models import ResNet34_Weights, resnet34
 
 from . import EmotionHelpersError, atomic_write
-from .augmentation import shift_and_stretch, spec_augment
 from .clips import EMOTIONS
 from .corpora import TIMEOUT, models_folder
 from .pictures import SpectrogramSettings, resize
 
 MEAN, STD = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
-N_TTA = 4  # augmented copies behind an answer about a recording; evaluation takes twice as many
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Recipe:
                 object.__setattr__(self, "start", Recipe(**self.start))
             for name in ("lr", "kernel_scale"):  # JSON has lists
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-            counts = (self.height, self.width, self.epochs, self.batch_size, 1 + self.n_tta)
+            counts = (self.height, self.width, self.epochs, self.batch_size - 1, 1 + self.n_tta)
             counts += self.kernel_scale
             shares = (self.shift, self.stretch, self.pitch, self.mask_size, self.corruption_p)
             possible = all(type(count) is int and 1 <= count <= 4096 for count in counts)
@@ -152,17 +150,10 @@ def normalize(pictures: Tensor) -> Tensor:
     return (pictures - MEAN.to(pictures)) / STD.to(pictures)
 
 
-def predict_proba(model, pictures: Tensor, recipe: Recipe, n_tta=0, generator=None) -> Tensor:
-    """Probability of each emotion, shape (n, 8), for pictures, shape (n, 3, height, width).
-    Test-time augmentation as in fastai's `learn.tta`: a quarter the picture as it is, three
-    quarters the mean of `n_tta` copies, augmented as in training."""
-    batch = pictures
-    if n_tta:
-        warp, masks = (recipe.shift, recipe.stretch, recipe.pitch), (2, recipe.mask_size)
-        copies = shift_and_stretch(pictures.repeat(n_tta, 1, 1, 1), *warp, generator)
-        batch = torch.cat([pictures, spec_augment(copies, *masks, generator)])
-    first, *others = model(normalize(batch)).float().softmax(dim=1).split(len(pictures))
-    return 0.25 * first + 0.75 * torch.stack(others).mean(dim=0) if others else first
+@torch.no_grad()
+def predict_proba(model, pictures: Tensor, temperature: float = 1.0) -> Tensor:
+    """Probability of each emotion, shape (n, 8), for pictures, (n, 3, height, width), 0 to 1."""
+    return (model(normalize(pictures)).float() / temperature).softmax(dim=1)
 
 
 @dataclass(frozen=True, eq=False)

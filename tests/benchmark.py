@@ -231,13 +231,13 @@ def answers(clips: pd.DataFrame, model: Path):
 
     def forward():
         with torch.inference_mode():
-            predict_proba(network.model, picture, RECIPE)
+            predict_proba(network.model, picture)
 
     yield (
         "from a 3 s clip to its answer, warm",
         "one plain forward pass of the same network",
         "<= 3 times as long",
-        "the network asked about five pictures, then rendering the first",
+        "the network, then rendering its picture",
         times_as_long(lambda: predict(path, network), forward, repeats=15),
     )
     paths = [*clips.path[:100]]

@@ -22,7 +22,7 @@ from emotion_helpers.beyond.cross_validation import (
     prepare_pictures,
 )
 from emotion_helpers.corpora import models_folder
-from emotion_helpers.models import NOISE, load_model, save_model
+from emotion_helpers.models import NOISE, checksum, load_model, save_model
 from emotion_helpers.training import checkpoints, picture_loaders
 
 SEED = 42
@@ -36,8 +36,9 @@ def train_second_stage(clips, pictures) -> None:
     test = set(clips.clip_id[clips.speaker.isin(facts["unseen_speakers"])])
     loaders = picture_loaders(pictures, first.settings, recipe, test)
     learn = make_learner(loaders, recipe, SEED, True, [SkipValidation()])
+    teacher = checksum("", first.model.state_dict())  # now: soon it may be on a GPU
     begin_stage(learn, first, recipe)
-    run = {"name": "second-stage", "weights": facts["weights"], "first": facts["temperature"]}
+    run = {"name": "second-stage", "weights": facts["weights"], "first": teacher}
     with checkpoints(learn, models_folder("real") / "runs", run, SEED):
         learn.fit_one_cycle(recipe.epochs, slice(*recipe.lr))
     facts = {name: facts[name] for name in ("corpus", "unseen_speakers", "weights")}

@@ -26,7 +26,7 @@ import torch
 from sounds import encode, noise, voice
 
 from emotion_helpers import EmotionHelpersError, corpora, models
-from emotion_helpers.__main__ import COMMANDS, main, read_options
+from emotion_helpers.__main__ import COMMANDS, main, make_parser, read_options
 from emotion_helpers.beyond import adaptation, cross_validation, prediction, robustness
 from emotion_helpers.clips import EMOTIONS
 
@@ -498,6 +498,23 @@ def test_recipe_and_settings_arrive(command, monkeypatch, tmp_path):
     assert (options["settings"].top_db, options["settings"].n_mels) == (60, 128)
     assert (options["corpus"], options["data"], done.code) == ("demo", None, 0)
     assert done.output.startswith(f"The network is in {tmp_path / 'final'}; now: python -m")
+
+
+def test_an_option_that_is_given_twice_counts_twice():
+    arguments = "evaluate --change height=96 --folds 1 2 --change epochs=12 mixup=0 --folds 3"
+    for _ in range(2):  # nor is anything left of the first time
+        options = make_parser().parse_args(arguments.split())
+        assert options.change == ["height=96", "epochs=12", "mixup=0"]
+        assert (options.folds, options.settings) == ([1, 2, 3], [])
+
+
+def test_a_port_that_cannot_be_is_a_sentence(command, monkeypatch):
+    """Whatever a library says of it; here gradio's last step."""
+    served = SimpleNamespace(serve=lambda port: socket.create_server(("127.0.0.1", port)))
+    monkeypatch.setitem(sys.modules, "emotion_helpers.beyond.app", served)
+    done = command("app", "--port", "99999")
+    assert done.code == 1
+    assert "0-65535" in done.errors
 
 
 def test_without_options_people_get_the_recipes_that_are_reported_and_deployed(

@@ -24,6 +24,7 @@ from emotion_helpers.beyond.cross_validation import (
     Experiment,
     evaluate,
     fold_clips,
+    make_learner,
     prepare_pictures,
     run_experiment,
     train_final,
@@ -33,11 +34,11 @@ from emotion_helpers.beyond.explanation import class_activation_map, occlusion_m
 from emotion_helpers.beyond.prediction import clearest_picture, predict
 from emotion_helpers.clips import EMOTIONS, find_clips, parse_name
 from emotion_helpers.demo import demo_names
-from emotion_helpers.evaluation import calibrate
+from emotion_helpers.evaluation import calibrate, fit_temperature
 from emotion_helpers.models import Recipe, load_model
 from emotion_helpers.pictures import render
 from emotion_helpers.splits import random_split, speaker_folds
-from emotion_helpers.training import CheckpointEveryEpoch
+from emotion_helpers.training import CheckpointEveryEpoch, picture_loaders
 
 SMALL = {"height": 32, "width": 32, "kernel_scale": (1, 1), "tess": False, "mixup": 0, "n_tta": 0}
 TINY = Recipe(epochs=2, batch_size=16, lr=(2e-3, 2e-3), **SMALL)
@@ -242,6 +243,37 @@ def test_a_finished_run_is_read_and_not_trained_again(evaluation, project, demo_
         again = run_experiment(experiment, demo_clips, pictures, run["folder"].parent)
     assert passes == []
     assert again == {name: value for name, value in run.items() if name != "recipe"}
+
+
+def test_a_checkpoint_beside_a_finished_run_is_deleted_when_it_is_read(
+    evaluation, project, demo_clips, small
+):
+    """It was stopped between its last two steps."""
+    experiment = Experiment(TINY, "emobox", 1, settings=small, pretrained=False)
+    runs, pictures = (
+        evaluation.runs[0]["folder"].parent,
+        corpora.pictures_folder("demo", small.name),
+    )
+    checkpoint = evaluation.runs[0]["folder"] / "training-1234" / "last.pth"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"a quarter of a gigabyte")
+    run_experiment(experiment, demo_clips, pictures, runs)
+    assert not checkpoint.exists()
+
+
+def test_a_fold_that_is_named_twice_is_one_run(evaluation, project, small, monkeypatch):
+    monkeypatch.setattr(cross_validation, "write_results", lambda *_: None)
+    table = evaluate("emobox", TINY, "twice", "demo", settings=small, folds=[1, 1])
+    assert len(table) == 1
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_mixing_takes_a_whole_number_too(demo_pictures, small, cut):
+    """As in `--change mixup=1`, where JSON has an integer: torch draws from no Beta of those."""
+    loaders = picture_loaders(demo_pictures, small, TINY, set())
+    learn = make_learner(loaders, replace(TINY, mixup=1, cut=cut), 1, pretrained=False)
+    (mixing,) = (cb for cb in learn.cbs if hasattr(cb, "distrib"))
+    assert 0 <= mixing.distrib.sample((4,)).max() <= 1
 
 
 def test_half_a_result_is_none_and_the_run_is_made_again(evaluation, demo_clips, small):
@@ -615,6 +647,7 @@ def walk(demo_clips, small, tmp_path_factory):
         patched.setattr(cross_validation, "get_corpora", lambda corpus, data: voices)
         folds = [["Actor_01", "Actor_11"], ["Actor_04", "Actor_10"]]
         patched.setitem(splits.ACTORS, "emobox", folds)
+        patched.setattr(cross_validation, "FEWEST", 10)
         clips, pictures = prepare_pictures("demo", None, settings)
         table = evaluate("emobox", recipe, "walk", "demo", settings=settings)
         with forward_passes() as passes:
@@ -627,12 +660,17 @@ def test_the_whole_way_with_other_settings_and_another_recipe(walk, demo_clips):
     file = next(walk.pictures.glob("sad/*.png"))
     assert Image.open(file).size == (32, 24)
     assert len(walk.clips) == len(demo_clips)
-    assert walk.passes == []  # it is the network of the first fold
+    # It is the network of the first fold, asked once, for its temperature.
+    assert [(one.training, one.rows) for one in walk.passes] == 12 * [(False, 1)]
     network = load_model(walk.folder)
     assert (network.settings, network.recipe) == (walk.settings, walk.recipe)
     assert network.info["unseen_speakers"] == ["Actor_01", "Actor_11"]
-    runs, predictions = tables()
-    assert network.temperature == runs.temperature[0] != 1
+    _, predictions = tables()
+    fold = walk.clips[walk.clips.speaker.isin(["Actor_01", "Actor_11"])]
+    plain = replace(network, info={})
+    answers = pd.DataFrame([predict(path, plain).probabilities for path in fold.path])
+    best = fit_temperature(answers.assign(truth=[*fold.emotion]))
+    assert network.temperature == pytest.approx(best, rel=0.02) != 1
 
     unseen = walk.clips[walk.clips.speaker == "Actor_01"]
     answer = predict(unseen.path.iloc[0], network)
@@ -656,7 +694,7 @@ def test_the_whole_way_with_other_settings_and_another_recipe(walk, demo_clips):
     assert likelihoods[1] > likelihoods[0]
 
 
-def test_the_final_networks_temperature_is_of_its_own_settings(walk, tmp_path):
+def test_the_final_networks_temperature_is_its_own_whatever_the_tables_have(walk, tmp_path):
     """Two evaluations of one recipe, with other spectrograms, are two recipes in the tables."""
     before = load_model(walk.folder).temperature
     others = (replace(walk.settings, trim_db=float(trim_db)) for trim_db in range(20, 60))
@@ -670,6 +708,20 @@ def test_the_final_networks_temperature_is_of_its_own_settings(walk, tmp_path):
     runs, _ = tables()
     assert runs.temperature.iloc[-1] != before
     train_final("demo", recipe=walk.recipe, settings=walk.settings)
+    assert load_model(walk.folder).temperature == before
+
+
+def test_a_temperature_is_not_fitted_to_a_handful_of_clips(walk, monkeypatch):
+    before = load_model(walk.folder).temperature
+    monkeypatch.setattr(cross_validation, "FEWEST", 13)
+    assert (
+        load_model(
+            train_final("demo", None, recipe=walk.recipe, settings=walk.settings)
+        ).temperature
+        == 1
+    )
+    monkeypatch.setattr(cross_validation, "FEWEST", 12)
+    train_final("demo", None, recipe=walk.recipe, settings=walk.settings)
     assert load_model(walk.folder).temperature == before
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from emotion_helpers.augmentation import shift_and_stretch, spec_augment
 from emotion_helpers.beyond.cross_validation import begin_stage
 from emotion_helpers.beyond.distillation import (
     CORRUPTIONS,
@@ -15,8 +16,9 @@ from emotion_helpers.beyond.distillation import (
     band_limit,
     begin_distillation,
     corrupt,
+    soft_labels,
 )
-from emotion_helpers.models import N_TTA, Network, Recipe, build_network, normalize
+from emotion_helpers.models import Network, Recipe, build_network, normalize
 from emotion_helpers.pictures import SpectrogramSettings
 from emotion_helpers.training import fastai
 
@@ -202,11 +204,35 @@ def test_the_pupil_learns_what_the_teacher_says_and_not_the_labels(learn, teache
     assert teacher.linear.bias.tolist() == (3.0 * torch.eye(8)[CALM]).tolist()  # who learns nothing
 
 
+class RedOrBlue(torch.nn.Module):
+    """A network that needs no training: the redder the more neutral, the bluer the calmer."""
+
+    def forward(self, pictures):
+        colours = pictures.mean(dim=(2, 3))
+        return torch.cat([colours, -colours, colours[:, :2] ** 2], dim=1)
+
+
+@pytest.mark.parametrize("n_copies", [1, 3])
+def test_the_picture_counts_a_quarter_and_copies_of_it_three_quarters(n_copies):
+    recipe = Recipe(shift=0.3, stretch=0.2, pitch=0.1, mask_size=0.4)
+    pictures = torch.rand(2, 3, 64, 64)
+    torch.manual_seed(5)
+    copies = torch.cat([pictures] * n_copies)
+    copies = shift_and_stretch(copies, shift=0.3, stretch=0.2, pitch=0.1)
+    copies = spec_augment(copies, mask_size=0.4)
+    of_copies = RedOrBlue()(normalize(copies)).softmax(dim=1).reshape(n_copies, 2, 8)
+    plain = RedOrBlue()(normalize(pictures)).softmax(dim=1)
+    expected = 0.25 * plain + 0.75 * of_copies.mean(dim=0)
+    torch.manual_seed(5)
+    assert soft_labels(RedOrBlue(), pictures, recipe, n_copies) == pytest.approx(expected)
+    assert expected != pytest.approx(plain, abs=1e-3)
+
+
 def test_the_teacher_is_asked_about_clean_pictures_and_copies_of_them(learn, teacher):
     begin_distillation(learn, teacher, PUPIL, 80.0)
     learn.fit(1, 0.0)
     (_, asked), clean = teacher.asked[0], clean_pictures(learn)
-    assert len(asked) == 8 * (1 + N_TTA)
+    assert len(asked) == 8 * (1 + 4)
     assert asked[:8] == pytest.approx(clean, abs=1e-4)
     for copy in asked[8:].split(8):
         assert all((copy - clean).abs().amax(dim=(1, 2, 3)) > 0.1)

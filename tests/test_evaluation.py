@@ -88,7 +88,7 @@ def darker(pictures):
 
 
 def test_augmented_copies_count_three_quarters_and_the_picture_as_it_is_one(clips, learner):
-    """As in `models.predict_proba`."""
+    """As in `distillation.soft_labels`."""
     table = predict_clips(learner(batch_tfms=[Augment(darker)]), clips, n_tta=3)
     red = torch.tensor([32 * NAMES.index(emotion) / 255 for emotion in table.truth])
     plain, copies = (

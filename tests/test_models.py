@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from emotion_helpers import EmotionHelpersError
-from emotion_helpers.augmentation import shift_and_stretch, spec_augment
 from emotion_helpers.clips import EMOTIONS
 from emotion_helpers.corpora import TIMEOUT
 from emotion_helpers.models import (
@@ -63,6 +62,7 @@ def test_recipes_are_there_by_the_names_that_the_corpora_use():
         {"width": 10**6},
         {"epochs": "3"},
         {"batch_size": None},
+        {"batch_size": 1},  # which batch norm cannot
         {"lr": 1e-3},
         {"lr": (1e-3, "high")},
         {"shift": -0.1},
@@ -155,37 +155,10 @@ class RedOrBlue(nn.Module):
         return torch.cat([colours, -colours, colours[:, :2] ** 2], dim=1)
 
 
-RECIPE = Recipe(shift=0.3, stretch=0.2, pitch=0.1, mask_size=0.4)
-
-
-def generator():
-    return torch.Generator().manual_seed(5)
-
-
-def test_without_augmented_copies_it_is_the_softmax_of_the_normalized_picture():
+def test_an_answer_is_the_softmax_of_the_scores_of_the_normalized_picture():
     expected = RedOrBlue()(normalize(random_pictures())).softmax(dim=1)
-    assert torch.equal(predict_proba(RedOrBlue(), random_pictures(), RECIPE), expected)
+    assert torch.equal(predict_proba(RedOrBlue(), random_pictures()), expected)
     assert expected.sum(dim=1) == pytest.approx(torch.ones(2))
-
-
-@pytest.mark.parametrize("n_tta", [1, 3])
-def test_with_copies_it_is_a_quarter_the_picture_and_three_quarters_their_mean(n_tta):
-    pictures, one = random_pictures(), generator()
-    copies = torch.cat([pictures] * n_tta)
-    copies = shift_and_stretch(copies, shift=0.3, stretch=0.2, pitch=0.1, generator=one)
-    copies = spec_augment(copies, mask_size=0.4, generator=one)
-    of_copies = RedOrBlue()(normalize(copies)).softmax(dim=1).reshape(n_tta, 2, 8)
-    plain = RedOrBlue()(normalize(pictures)).softmax(dim=1)
-    expected = 0.25 * plain + 0.75 * of_copies.mean(dim=0)
-    answer = predict_proba(RedOrBlue(), pictures, RECIPE, n_tta, generator())
-    assert answer == pytest.approx(expected)
-    assert answer != pytest.approx(plain, abs=1e-3)
-
-
-def test_the_same_generator_gives_the_same_answer_and_another_one_another():
-    ask = (RedOrBlue(), random_pictures(), RECIPE, 4)
-    assert torch.equal(predict_proba(*ask, generator()), predict_proba(*ask, generator()))
-    assert not torch.equal(predict_proba(*ask, generator()), predict_proba(*ask))
 
 
 # ---- on disk

@@ -240,8 +240,10 @@ def test_the_study_asks_about_the_pictures_that_the_networks_learnt_from(
     assert (accuracy.loc["white noise, 0 dB"] < 100).all()
     results = corpora.results_folder("demo") / "robustness.csv"
     pd.testing.assert_frame_equal(pd.read_csv(results), table, check_dtype=False)
+    alone = study_robustness("demo", every=6, recipe=TEACHER, settings=small)
+    assert set(alone.recipe) == {"teacher"}  # nobody has taught it to hear in noise
 
-    (voices,) = background  # everybody speaks behind, but for the two who are asked about
+    voices, _ = background  # everybody speaks behind, but for the two who are asked about
     training = clips[~clips.speaker.isin(["Actor_01", "Actor_11"])]
     assert len(voices) == training.speaker.nunique() == 6
     rows = zip(training.speaker, training.path, strict=True)

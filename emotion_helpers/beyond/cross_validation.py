@@ -21,6 +21,7 @@ from ..splits import ACTORS, count_folds, speaker_folds
 from ..training import HEAD, MixOrCut, checkpoints, fastai, picture_loaders, speed_callbacks
 from .distillation import begin_distillation
 
+FEWEST = 40  # clips that a temperature is fitted to
 KEYS = ["recipe", "split", "fold", "seed"]  # one row per run in the tables of results
 
 
@@ -86,7 +87,8 @@ def make_learner(loaders, recipe: Recipe, seed: int, pretrained: bool, cbs=()) -
     """ResNet-34 with one linear layer on top, all layers trained, with the recipe's mixing."""
     if pretrained:
         models.imagenet_weights()  # or an error that says what to do
-    mixing = [(MixOrCut if recipe.cut else fastai.MixUp)(recipe.mixup)] if recipe.mixup else []
+    mixing = MixOrCut if recipe.cut else fastai.MixUp
+    mixing = [mixing(float(recipe.mixup))] if recipe.mixup else []  # Beta(1, 1) takes no integer
     options = HEAD | {"pretrained": pretrained, "cbs": [*speed_callbacks(), *mixing, *cbs]}
     options |= {"loss_func": fastai.LabelSmoothingCrossEntropy(), "metrics": fastai.accuracy}
     fastai.set_seed(seed)
@@ -116,14 +118,14 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     folder = runs / f"{e.split}-{e.fold}-seed{e.seed}-{config_hash(run)}"
     with suppress(FileNotFoundError, ValueError):  # none yet, or half of one
         (folder / "model.safetensors").stat()  # somebody may have deleted a damaged one
-        return json.loads((folder / "run.json").read_text("utf-8")) | {"folder": folder}
+        run = json.loads((folder / "run.json").read_text("utf-8"))
+        remove_leftovers(folder, "training-*/last.pth", float("-inf"))  # a quarter of a gigabyte
+        return run | {"folder": folder}
     loaders = picture_loaders(pictures, e.settings, recipe, test, train)
     if not len(loaders.train):  # an epoch has an eighth of TESS
         raise EmotionHelpersError(f"{loaders.train.n} clips fill no batch of {recipe.batch_size}")
-    minutes, first = 0.0, replace(e, recipe=recipe.start)
-    if first.recipe:
-        start = run_experiment(first, clips, pictures, runs)
-        minutes = start["minutes"]
+    first = replace(e, recipe=recipe.start)
+    start = run_experiment(first, clips, pictures, runs) if first.recipe else {"minutes": 0.0}
     gc.collect()  # the learner before this one refers to itself: its memory would not be freed
     learn = make_learner(loaders, recipe, seed, e.pretrained, [SkipValidation()] * (not e.validate))
     if first.recipe:
@@ -134,14 +136,14 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     with fastai.no_random(seed):  # test-time augmentation is drawn at random
         table = predict_clips(learn, clips, recipe.n_tta)
     run |= scores(table).loc["all", ["accuracy", "uar"]].to_dict()
-    run |= {"minutes": minutes + history.seconds.sum() / 60, "device": models.describe_device()}
+    minutes = start["minutes"] + history.seconds.sum() / 60
+    run |= {"minutes": minutes, "device": models.describe_device()}
     run |= {"tested_on": sorted(set(table.speaker))}
     models.save_model(folder, learn.model, e.settings, recipe)
     write_text(folder / "predictions.csv", table.to_csv(index=False))
     write_text(folder / "history.csv", history.to_csv(index=False))
     write_text(folder / "run.json", json.dumps(run, indent=1))
-    remove_leftovers(folder, "training-*/last.pth", float("-inf"))  # a quarter of a gigabyte
-    return run | {"folder": folder}
+    return run_experiment(experiment, clips, pictures, runs)  # which reads it
 
 
 def run_experiments(experiments: list[Experiment], corpus: str, data: str | None) -> Iterator:
@@ -202,7 +204,7 @@ def evaluate(
     `name`: what the tables call it; `seeds`: how many; `options`: settings and validate, see
     `Experiment`. Returns a row per run."""
     one, done = Experiment(recipe, split, pretrained=corpus == "real", **options), []
-    folds, seeds = folds or range(1, 1 + count_folds(split)), range(1, 1 + seeds)
+    folds, seeds = {*(folds or range(1, 1 + count_folds(split)))}, range(1, 1 + seeds)
     experiments = [replace(one, fold=fold, seed=seed) for seed in seeds for fold in folds]
     print(f"{split}, recipe {name}, {models.describe_device()}: {len(experiments)} run(s)")
     for _, run in run_experiments(experiments, corpus, data):
@@ -225,16 +227,16 @@ def deployed_experiments(corpus: str, recipe: Recipe | None = None, settings=Spe
 def train_final(corpus="real", data: str | None = None, **options) -> Path:
     """Train the network that answers about recordings, write it into models/<corpus>/final. It is
     EmoBox's fold 1: four actors stay unseen, whom later notebooks ask about. Its temperature is
-    that of runs.csv, else 1. `options`: recipe, settings. Returns the folder."""
-    (first, *_), results = deployed_experiments(corpus, **options), results_folder(corpus)
-    clips, run = next(run_experiments([first], corpus, data))
-    info = {"corpus": corpus, "unseen_speakers": run["tested_on"], "temperature": 1.0}
+    of its plain answers about them, if they are not few. `options`: recipe, settings."""
+    e, *_ = deployed_experiments(corpus, **options)
+    clips, run = next(run_experiments([e], corpus, data))
+    model, unseen = models.load_model(run["folder"]).model, clips.speaker.isin(run["tested_on"])
+    folder, truth = pictures_folder(corpus, e.settings.name), clips.emotion[unseen]
+    files = folder / truth / (clips.clip_id[unseen] + ".png")
+    rows = (models.predict_proba(model, models.to_tensor(file, e.recipe)) for file in files)
+    answers = pd.DataFrame([row[0].tolist() for row in rows], columns=EMOTIONS, index=truth.index)
+    answers["truth"] = truth
+    info = {"corpus": corpus, "unseen_speakers": run["tested_on"]}
+    info["temperature"] = fit_temperature(answers) if len(answers) >= FEWEST else 1.0
     info["clips_folder"] = os.path.commonpath(list(clips.path))
-    if (results / "runs.csv").exists():
-        rows = pd.read_csv(results / "runs.csv", dtype={"recipe": str})
-        rows = rows.query("split == 'emobox' and fold == seed == 1")
-        spectrogram = rows.recipe.str.extract(" ([0-9a-f]{8})$")[0].fillna("")  # see `evaluate`
-        same = (rows.config == json.dumps(run["config"])) & (spectrogram == first.settings.name)
-        info["temperature"] = float([1.0, *rows[same].temperature][-1])
-    model, folder = models.load_model(run["folder"]).model, models_folder(corpus) / "final"
-    return models.save_model(folder, model, first.settings, first.recipe, **info)
+    return models.save_model(models_folder(corpus) / "final", model, e.settings, e.recipe, **info)

@@ -7,8 +7,8 @@ as power, which adds up: 1 where a picture is white, 10 ** (-top_db / 10) where 
 import torch
 from torch import Tensor, nn
 
-from ..augmentation import uniform
-from ..models import MEAN, N_TTA, STD, Recipe, normalize, predict_proba
+from ..augmentation import shift_and_stretch, spec_augment, uniform
+from ..models import MEAN, STD, Recipe, normalize, predict_proba
 from ..training import fastai
 
 
@@ -72,10 +72,20 @@ def corrupt(pictures: Tensor, corruption_p: float, top_db: float = 80.0) -> Tens
     return result
 
 
+def soft_labels(teacher: nn.Module, pictures: Tensor, recipe: Recipe, n_copies=4) -> Tensor:
+    """What a teacher says of clean pictures: probabilities, (n, 8). It knows these very clips by
+    heart, so that copies of them, augmented as in training, count three quarters (as in fastai's
+    `learn.tta`). After Radosavovic et al. 2018, arXiv:1712.04440."""
+    warp = (recipe.shift, recipe.stretch, recipe.pitch)
+    copies = shift_and_stretch(pictures.repeat(n_copies, 1, 1, 1), *warp)
+    batch = torch.cat([pictures, spec_augment(copies, mask_size=recipe.mask_size)])
+    first, *others = predict_proba(teacher, batch).split(len(pictures))
+    return 0.25 * first + 0.75 * torch.stack(others).mean(dim=0)
+
+
 class Distil(fastai.Callback):
-    """Corrupts training pictures; their labels are what the `teacher` says of the clean ones. It
-    knows these very clips by heart, so it is asked about several augmented copies of each. After
-    Xie et al. 2020 (Noisy Student), arXiv:1911.04252; Radosavovic et al. 2018, arXiv:1712.04440."""
+    """Corrupts training pictures; their labels are what the `teacher` says of the clean ones.
+    After Xie et al. 2020 (Noisy Student), arXiv:1911.04252."""
 
     def __init__(self, teacher: nn.Module, recipe: Recipe, top_db: float):
         self.teacher, self.recipe, self.top_db = teacher, recipe, top_db
@@ -87,7 +97,7 @@ class Distil(fastai.Callback):
         pictures = (pictures * STD.to(pictures) + MEAN.to(pictures)).clamp(0, 1)
         half = any(type(cb).__name__ in ("BFloat16", "MixedPrecision") for cb in self.learn.cbs)
         with torch.no_grad(), torch.autocast(pictures.device.type, enabled=half):
-            self.learn.yb = (predict_proba(self.teacher, pictures, self.recipe, N_TTA),)
+            self.learn.yb = (soft_labels(self.teacher, pictures, self.recipe),)
         self.learn.xb = (normalize(corrupt(pictures, self.recipe.corruption_p, self.top_db)),)
 
 

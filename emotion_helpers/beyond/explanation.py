@@ -14,6 +14,7 @@ from ..corpora import pictures_folder
 from ..models import Network, normalize, to_tensor
 from ..pictures import SpectrogramSettings, picture_files
 from ..plots import show_picture
+from .prediction import probabilities
 
 
 def extract_features(pictures: Iterable, network: Network) -> torch.Tensor:
@@ -40,19 +41,16 @@ def class_activation_map(picture: np.ndarray, network: Network, emotion: str) ->
 
 def occlusion_map(picture, network: Network, emotion: str, rows=6, columns=12) -> np.ndarray:
     """How much of an emotion's probability is lost if a part of a `mel_picture` is blackened: shape
-    (rows, columns), a value per part. Asked without augmented copies, calibrated. Zeiler & Fergus
-    2014, doi:10.1007/978-3-319-10590-1_53."""
+    (rows, columns), a value per part. Calibrated. Zeiler & Fergus 2014,
+    doi:10.1007/978-3-319-10590-1_53."""
     sides = zip(picture.shape, (rows, columns), strict=False)
     parts = (np.array_split(np.arange(pixels), number) for pixels, number in sides)
     pictures = [picture]  # the first stays as it is
     for part in product(*parts):
         pictures.append(picture.copy())
         pictures[-1][np.ix_(*part)] = 0
-    inputs = torch.cat([to_tensor(one, network.recipe) for one in pictures])
-    with torch.inference_mode():
-        scores = network.model(normalize(inputs)) / network.temperature
-    probability = scores.softmax(dim=1)[:, EMOTIONS.index(emotion)].numpy()
-    return (probability[0] - probability[1:]).reshape(rows, columns)
+    probability = [probabilities(one, network)[EMOTIONS.index(emotion)] for one in pictures]
+    return (probability[0] - np.array(probability[1:])).reshape(rows, columns)
 
 
 def show_map(picture, values, ax=None, settings=SpectrogramSettings()):

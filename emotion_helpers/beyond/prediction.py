@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import soxr
 import torch
 from joblib import Parallel, delayed
 from scipy.ndimage import uniform_filter1d
@@ -18,12 +19,13 @@ from .. import EmotionHelpersError, audio, write_text
 from ..audio import FRAME, HOP, Recording, active_intervals, high_pass, read_recording
 from ..clips import EMOTIONS, files_below
 from ..corpora import models_folder
-from ..models import N_TTA, Network, load_model, predict_proba, to_tensor
+from ..models import Network, load_model, predict_proba, to_tensor
 from ..pictures import SpectrogramSettings, mel_decibels, mel_picture, to_pixels
 
 STEP = 1.0  # s from one window of a long recording to the next
 QUIET = 1e-3  # peak, -60 dB: below, 16 bits leave too few steps to go by
-CLICK = 9 * HOP  # samples: 0.2 s, of which 5 HOP is how long the shortest click seems to last
+CLICK = 0.093  # s; beside 5 HOP, as long as the shortest click seems to last
+MEASURED = SpectrogramSettings()  # of the pictures that all limits below are of
 DYNAMIC_RANGE_LIMIT = 8.5  # dB between a picture's loud and quiet columns: speech moves more
 STATIONARITY_LAG, STATIONARITY_LIMIT = 27, 0.78  # columns (0.19 s); likeness of tones after it
 TONALITY_LIMIT = 1.65  # dB that tones stand out: all clips of RAVDESS and TESS have 1.77 and more
@@ -47,13 +49,9 @@ class Prediction:
 
 
 def probabilities(picture: np.ndarray, network: Network) -> np.ndarray:
-    """Calibrated probabilities of the emotions for one `mel_picture`, (8,); always the same."""
-    generator = torch.Generator().manual_seed(0)  # of the augmented copies
-    pictures, n_tta = to_tensor(picture, network.recipe), N_TTA if network.recipe.n_tta else 0
-    with torch.inference_mode():
-        answer = predict_proba(network.model, pictures, network.recipe, n_tta, generator)[0]
-    scores = answer.clamp(min=1e-12).log().double() / network.temperature
-    return scores.softmax(dim=0).numpy()
+    """Calibrated probabilities of the emotions for one `mel_picture`, shape (8,)."""
+    tensor = to_tensor(picture, network.recipe)
+    return predict_proba(network.model, tensor, network.temperature)[0].numpy()
 
 
 def split_windows(active: np.ndarray, settings: SpectrogramSettings) -> list[tuple[int, int]]:
@@ -94,7 +92,7 @@ def why_inaudible(recording: Recording, samples: np.ndarray, active: np.ndarray)
     if peak < QUIET:
         return f"too quiet (peak {20 * np.log10(peak):.0f} dB): record it louder"
     click = f"no sound in it exceeds {longest / recording.sample_rate:.2f} s: clicks, not speech"
-    return click if longest <= CLICK < len(samples) else ""
+    return click if longest <= 5 * HOP + CLICK * recording.sample_rate < len(samples) else ""
 
 
 def why_unanswered(recording: Recording, measures: list[tuple], mean: pd.Series) -> str:
@@ -116,13 +114,17 @@ def predict(path: str | Path, network: Network, max_seconds: float = 3600) -> Pr
     """What the network says of a recording; of a long one the mean over overlapping windows. Raises
     `AudioError` for a file that is none, shorter than 0.1 s or longer than `max_seconds`."""
     settings, rate = network.settings, network.settings.sample_rate
+    measured = replace(MEASURED, width=round(MEASURED.width * settings.seconds / MEASURED.seconds))
     recording = read_recording(path, rate, max_seconds)
     samples = high_pass(recording.samples, rate, settings.fmin)
     active = active_intervals(samples, settings.trim_db)
     reason, rows, measures = why_inaudible(recording, samples, active), [], []
     for start, end in [] if reason else split_windows(active, settings):
-        picture = mel_picture(recording.samples[start:end], settings)
-        measures.append(speech_measures(picture, settings.top_db))
+        part = recording.samples[start:end]
+        picture = standard = mel_picture(part, settings)
+        if settings != measured:
+            standard = mel_picture(soxr.resample(part, rate, measured.sample_rate), measured)
+        measures.append(speech_measures(standard, measured.top_db))
         times = (start / rate, min(end / rate, recording.seconds))
         rows.append((*times, *probabilities(picture, network)))
     segments = pd.DataFrame(rows, columns=["start", "end", *EMOTIONS], dtype=float)

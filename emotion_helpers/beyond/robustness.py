@@ -105,8 +105,8 @@ def study_robustness(corpus="real", data: str | None = None, every=5, **options)
     folds, answers = deployed_experiments(corpus, **options), []
     if (rate := folds[0].settings.sample_rate) > RATE:
         raise EmotionHelpersError(f"pictures of {rate} Hz: here noise and rooms have {RATE} Hz")
-    stages = {"robust": folds[0].recipe, "teacher": folds[0].recipe.start}
-    stages = {name: recipe for name, recipe in stages.items() if recipe}
+    last = folds[0].recipe
+    stages = {"robust": last, "teacher": last.start} if last.corruption_p else {"teacher": last}
     experiments = [replace(fold, recipe=recipe) for fold in folds for recipe in stages.values()]
     runs = run_experiments(experiments, corpus, data)
     for _ in folds:
