@@ -75,7 +75,7 @@ def needs(path: str | Path, notebook: str) -> Path:
     """`path` if it exists; otherwise an error that names the notebook to run first."""
     if Path(path).exists():
         return Path(path)
-    raise EmotionHelpersError(f"{path} is missing: run chapter {notebook} first, same CORPUS")
+    raise EmotionHelpersError(f"{path} is missing: run chapter {notebook} (same CORPUS, settings)")
 
 
 class ThisPython(AsyncKernelManager):

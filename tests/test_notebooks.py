@@ -287,7 +287,7 @@ def test_notebooks_run_in_the_python_that_runs_the_command(tutorial, tmp_path, m
 
 def test_what_is_missing_names_the_notebook_to_run_first(tmp_path):
     assert needs(str(tmp_path), "03") == tmp_path
-    with pytest.raises(EmotionHelpersError, match=r"pictures.* run chapter 03 first"):
+    with pytest.raises(EmotionHelpersError, match=r"pictures.* run chapter 03 \(same CORPUS"):
         needs(tmp_path / "pictures", "03")
 
 
