@@ -47,7 +47,7 @@ def move_once(new: Path, target: Path, is_whole: Callable[[Path], object]) -> No
     target.parent.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):  # nothing is there, or something since a moment
         if not is_whole(target):
-            target.rename(new.with_name(f"{new.name}-old"))
+            target.rename(f"{target}-{token_hex(4)}")  # not deleted: it may be the reader's
     try:
         new.rename(target)
     except OSError:

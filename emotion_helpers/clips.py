@@ -21,7 +21,7 @@ STATEMENTS = ("Kids are talking by the door", "Dogs are sitting by the door")
 COLUMNS = ["clip_id", "corpus", "speaker", "gender", "emotion", "intensity", "text", "repetition"]
 # Emotion, intensity (neutral is never strong), statement, repetition, actor.
 RAVDESS_NAME = r"03-01-(?!01-02)0([1-8])-0([12])-0([12])-0([12])-(0[1-9]|1[0-9]|2[0-4])"
-TESS_NAME = rf"(?i)(OAF?|YAF)_([a-z]+)_({'|'.join(TESS_EMOTIONS)})"
+TESS_NAME = rf"(?ai)(OAF?|YAF)_([a-z]+)_({'|'.join(TESS_EMOTIONS)})"
 REFUSED_NAMES = {  # the first that fits says why
     r"(?!03-01)[0-9]{2}(-[0-9]{2}){6}": "a song or a video of RAVDESS; here 03-01-... is used",
     r"[0-9]{2}(-[0-9]{2}){6}": "a code that RAVDESS does not have; rename the file or remove it",
@@ -113,7 +113,7 @@ def find_clips(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     clips, left_out = {}, []
     for row in Parallel(n_jobs=-1, prefer="threads")(map(delayed(describe_clip), files)):
         reason = row.get("reason")
-        if not reason and (first := clips.setdefault(row["clip_id"], row)) is not row:
+        if not reason and (first := clips.setdefault(row["clip_id"].lower(), row)) is not row:
             same = first["md5"] == row["md5"]
             reason = "a second copy of " if same else "another recording under the name of "
             reason += os.path.relpath(first["path"], folder)

@@ -148,10 +148,10 @@ def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPEC
         raise CorpusError(f"CORPUS is {corpus!r}; it can be 'real' or 'demo'")
     folder, data = ROOT / "data" / "real", Path(data).expanduser().absolute() if data else None
     missing = sorted({*parts} - {*count_clips(folder)})
+    archives = [p for p in (data, *files_below(data or "")) if p and p.suffix.lower() == ".zip"]
     if data and count_clips(data):
         folder = data
-    elif data and (missing or not data.exists()):  # else an earlier notebook did it
-        archives = [path for path in (data, *files_below(data)) if path.suffix.lower() == ".zip"]
+    elif data and (missing or not archives or not data.exists()):  # else an earlier notebook did it
         with new_corpora(folder) as unpacked:
             for archive in archives:
                 unpack(archive, unpacked)

@@ -129,7 +129,7 @@ def resize(picture: str | Path | np.ndarray, height: int, width: int) -> Image.I
     try:
         image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else Image.open(picture)
         return image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's
         if getattr(error, "errno", None):  # not the picture's fault: it is not there, or closed
             raise
         problem = f"{picture} is damaged ({error}): delete it, then run chapter 03 again"

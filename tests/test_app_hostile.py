@@ -34,10 +34,12 @@ def served(tmp_path_factory):
         patched.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
         network = quick_network()
         network = replace(network, info={"corpus": "demo", "unseen_speakers": []})
+        app.recordings_folder.cache_clear()  # of other tests in this process
         page, (_, url, _) = app.launch(partial(app.build_page, network))
         yield url, Path(page.recordings.name)
         page.close()
         page.recordings.cleanup()
+        app.recordings_folder.cache_clear()
 
 
 @pytest.fixture(scope="module")

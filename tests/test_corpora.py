@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -166,8 +167,11 @@ def names(folder):
 
 
 def assert_whole(folder):
-    """Every published clip is there, with the published bytes, and nothing else."""
-    files = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every published clip is there, with the published bytes, and nothing else, but for what lay
+    there before: it has moved aside."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    paths = [path for path in paths if not re.search("(?i)/(ravdess|tess)-[0-9a-f]{8}/", str(path))]
+    files = {path.name: path.read_bytes() for path in paths}
     assert files == clips(RAVDESS + TESS)
 
 
@@ -654,11 +658,22 @@ def test_data_whose_files_are_all_something_else_is_told_why(project, web, tmp_p
     assert web.asked == []
 
 
-@pytest.mark.parametrize("kind", ["missing", "missing.zip"])
+@pytest.mark.parametrize("kind", ["missing", "missing.zip", "songs"])
 def test_data_that_is_not_there_is_an_error_also_if_the_corpora_are(project, tmp_path, kind):
     get_corpora("real")
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / "03-02-01-01-01-01-01.wav").write_bytes(b"RIFF")
     with pytest.raises(EmotionHelpersError, match=str(tmp_path / kind)):
         get_corpora("real", tmp_path / kind)
+
+
+def test_what_lies_where_a_corpus_goes_is_moved_and_not_deleted(project):
+    mine = project / "data/real/RAVDESS" / "my-songs" / "03-02-01-01-01-01-01.wav"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"sung")
+    assert_whole(get_corpora("real"))
+    (kept,) = (project / "data/real").glob("RAVDESS-*/my-songs/*.wav")
+    assert kept.read_bytes() == b"sung"
 
 
 def test_data_beside_the_notebook_is_found_from_everywhere(project, tmp_path, monkeypatch):

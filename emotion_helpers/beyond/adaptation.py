@@ -17,8 +17,6 @@ from ..pictures import mel_picture
 from .cross_validation import deployed_experiments, run_experiments
 from .explanation import extract_features
 
-CLIPS_PER_EMOTION = 3  # that the study adapts to
-
 
 def clip_features(paths: list[str], network: Network) -> Tensor:
     """Features of each recording, shape (n, 512). Raises `AudioError` for one that is no use."""
@@ -70,7 +68,7 @@ def study_adaptation(corpus="real", data: str | None = None, **options) -> pd.Da
         before = network.model[1][-1].weight.detach()
         for speaker, spoken in clips[clips.speaker.isin(run["tested_on"])].groupby("speaker"):
             features, truth = clip_features(spoken.path, network), spoken.emotion.to_numpy()
-            first = spoken.groupby(["text", "emotion"]).cumcount() < CLIPS_PER_EMOTION
+            first = spoken.groupby(["text", "emotion"]).cumcount() < 3  # of each emotion
             for sentence in STATEMENTS:
                 asked = np.array(spoken.text != sentence)
                 taught = ~asked & first.to_numpy()

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from unittest.mock import patch
@@ -39,6 +39,7 @@ DEMO = """**This network has heard synthetic demo voices only: its answers about
 nothing.** `python -m emotion_helpers train` trains one on people."""
 WORTH = """The network learnt from actors who were asked to act an emotion. On voices it never heard
 it is right for about two clips in three; it hears how you sound, not how you feel."""
+recordings_folder = cache(partial(tempfile.TemporaryDirectory, prefix="emotions-"))
 # gradio's light grey is not readable.
 CSS = "#time, #duration, .time, .duration, .playback { color: var(--body-text-color) !important }"
 
@@ -145,7 +146,7 @@ def launch(build, port: int | None = None, block: bool = False):
     with a folder for recordings that goes with it. Returns the page and where it is; gradio shows
     it below a notebook's cell too."""
     forget_recordings()
-    recordings = tempfile.TemporaryDirectory(prefix="emotions-")
+    recordings = recordings_folder()  # one for all pages of a program:
     os.environ["GRADIO_TEMP_DIR"] = recordings.name  # gradio asks for it at each upload
     page = build().queue(max_size=64)
     page.recordings = recordings  # deleted when the program ends
