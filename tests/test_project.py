@@ -133,8 +133,8 @@ def test_the_house_is_small_after_formatting(tmp_path):
         formatted = package / path.relative_to(ROOT / "emotion_helpers")
         lines[room] = len(formatted.read_text().splitlines())
     # The plan says 1,200 and 2,400. What stands here is what was reached: it may only go down.
-    assert sum(lines[room] for room in TUTORIAL) <= 1_471, lines
-    assert sum(lines.values()) <= 2_944, lines
+    assert sum(lines[room] for room in TUTORIAL) <= 1_459, lines
+    assert sum(lines.values()) <= 2_943, lines
 
 
 @pytest.mark.parametrize("path", PACKAGE.values(), ids=PACKAGE)
