@@ -3,6 +3,7 @@
 import concurrent.futures
 import io
 import json
+import os
 import socket
 import tempfile
 import threading
@@ -229,6 +230,17 @@ def test_what_a_killed_server_left_goes_at_the_next_start_but_not_a_living_ones(
         app.forget_recordings()
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["emotions-alive", "emotions-else"]
+
+
+def test_a_second_page_of_the_program_leaves_the_first_its_folder(served):
+    """As in chapter 09, which may open two: gradio takes uploads from this folder alone."""
+    _, folder = served
+    with app.gr.Blocks(**app.PRIVATE) as empty:
+        pass
+    second, _ = app.launch(lambda: empty)
+    second.close()
+    (folder / f"{second.server_port}.port").unlink()
+    assert os.environ["GRADIO_TEMP_DIR"] == str(folder)
 
 
 def test_a_server_says_in_its_folder_at_which_port_it_is(served):

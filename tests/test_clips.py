@@ -152,6 +152,20 @@ def test_a_second_copy_names_the_one_that_is_used(tmp_path, tone):
     }
 
 
+def test_names_that_differ_by_case_alone_are_copies_as_on_a_mac(tmp_path, tone):
+    tone(tmp_path / "a" / "OAF_back_sad.wav", 300)
+    tone(tmp_path / "b" / "oaf_back_sad.wav", 300)
+    clips, left_out = find_clips(tmp_path)
+    assert list(clips.clip_id) == ["OAF_back_sad"]
+    assert list(left_out.reason) == [f"a second copy of {Path('a') / 'OAF_back_sad.wav'}"]
+
+
+@pytest.mark.parametrize("name", ["OAF_back_d\u0131sgust.wav", "OAF_back_\u017fad.wav"])
+def test_letters_that_only_unicode_takes_for_i_and_s_are_no_name_of_ours(name):
+    with pytest.raises(ClipError, match="TESS has only the emotions"):
+        parse_name(name)
+
+
 def test_a_good_copy_is_used_where_the_first_one_is_damaged(tmp_path, tone):
     tone(tmp_path / "a/b/OAF_back_sad.wav")
     (tmp_path / "OAF_back_sad.wav").write_bytes(b"")

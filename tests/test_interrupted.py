@@ -173,9 +173,11 @@ def test_a_folder_closed_to_us_is_an_error_that_names_it(tmp_path, clips, small)
 def test_a_picture_that_was_damaged_is_named_with_what_to_do(tmp_path, clips, small):
     render(clips, tmp_path, small, n_jobs=1)
     path = picture_files(tmp_path, small)[0]
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(EmotionHelpersError, match=f"{path.name} .*delete it.*chapter 03"):
-        training.picture_loaders(tmp_path, small, RECIPE, set()).train.one_batch()
+    whole = path.read_bytes()
+    for damaged in (whole[:300], whole[:11] + b"\x05" + whole[12:]):  # cut off; a shorter header
+        path.write_bytes(damaged)
+        with pytest.raises(EmotionHelpersError, match=f"{path.name} .*delete it.*chapter 03"):
+            training.picture_loaders(tmp_path, small, RECIPE, set()).train.one_batch()
 
 
 # ---- Ctrl-C
