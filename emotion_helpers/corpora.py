@@ -148,18 +148,18 @@ def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPEC
         raise CorpusError(f"CORPUS is {corpus!r}; it can be 'real' or 'demo'")
     folder, data = ROOT / "data" / "real", Path(data).expanduser().absolute() if data else None
     missing = sorted({*parts} - {*count_clips(folder)})
-    archives = [p for p in (data, *files_below(data or "")) if p and p.suffix.lower() == ".zip"]
     if data and count_clips(data):
         folder = data
-    elif data and (missing or not archives or not data.exists()):  # else an earlier notebook did it
-        with new_corpora(folder) as unpacked:
-            for archive in archives:
-                unpack(archive, unpacked)
-            if not any(unpacked.iterdir()):
-                find_clips(data)  # an error that says why none of its files is one
-    elif not data:
-        for key in missing:
-            fetch(key, folder)
+    elif data:
+        archives = [path for path in (data, *files_below(data)) if path.suffix.lower() == ".zip"]
+        if missing or not archives or not data.exists():  # else an earlier notebook did it
+            with new_corpora(folder) as unpacked:
+                for archive in archives:
+                    unpack(archive, unpacked)
+                if not any(unpacked.iterdir()):
+                    find_clips(data)  # an error that says why none of its files is one
+    for key in [] if data else missing:
+        fetch(key, folder)
     counts = count_clips(folder)
     if any(counts[key] < EXPECTED[key] for key in parts):
         shares = [f"{counts[key]} of {EXPECTED[key]} {key.upper()}" for key in parts]

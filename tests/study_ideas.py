@@ -208,14 +208,13 @@ def answers(network: nn.Module, pictures: list[np.ndarray]):
     model = deepcopy(network).eval()
     last = deepcopy(model).to(memory_format=torch.channels_last)
     windows = [models.to_tensor(picture, RECIPE) for picture in pictures[:12]]
-    ask = torch.inference_mode()(predict_proba)
 
     def one_by_one(network):
         for window in windows:
-            ask(network, window)
+            predict_proba(network, window)
 
     def together():
-        ask(model, torch.cat(windows))
+        predict_proba(model, torch.cat(windows))
 
     def in_half():
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
@@ -256,7 +255,6 @@ def fewer_copies(network: nn.Module, pictures: list[np.ndarray]):
         tensors = [models.to_tensor(mel_picture(voice, settings), recipe) for voice in voices]
         inputs.append(torch.cat(tensors))
 
-    @torch.inference_mode()
     def ask(model, batch, copies):
         return soft_labels(model, batch, recipe, copies) if copies else predict_proba(model, batch)
 

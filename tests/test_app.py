@@ -403,8 +403,9 @@ for number, pairs in enumerate(sys.argv[1:]):
         block = app.gr.Blocks.block_thread
 
         def tell_and_block(page):
-            open(page.recordings.name + "/voice.wav", "w").close()
-            print("served", number, os.getpid(), page.local_url, page.recordings.name, flush=True)
+            folder = app.recordings_folder().name
+            open(folder + "/voice.wav", "w").close()
+            print("served", number, os.getpid(), page.local_url, folder, flush=True)
             block(page)
 
         app.gr.Blocks.block_thread = tell_and_block

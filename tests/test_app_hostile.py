@@ -37,9 +37,9 @@ def served(tmp_path_factory):
         network = replace(network, info={"corpus": "demo", "unseen_speakers": []})
         app.recordings_folder.cache_clear()  # of other tests in this process
         page, (_, url, _) = app.launch(partial(app.build_page, network))
-        yield url, Path(page.recordings.name)
+        yield url, Path(app.recordings_folder().name)
         page.close()
-        page.recordings.cleanup()
+        app.recordings_folder().cleanup()
         app.recordings_folder.cache_clear()
 
 
@@ -227,6 +227,7 @@ def test_what_a_killed_server_left_goes_at_the_next_start_but_not_a_living_ones(
         for name in ("99999999.port", "x.port"):  # not ours
             (tmp_path / "emotions-else").mkdir(exist_ok=True)
             (tmp_path / "emotions-else" / name).touch()
+        (tmp_path / "emotions-alive" / f"{dead}.port").touch()  # a page that was closed
         app.forget_recordings()
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["emotions-alive", "emotions-else"]

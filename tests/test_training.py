@@ -672,7 +672,6 @@ def test_other_settings_and_another_recipe_go_from_the_clips_to_the_answers(
     row = table.iloc[0]
     path = demo_clips.set_index("clip_id").path[row.clip_id]
     picture = mel_picture(read_audio(path, settings.sample_rate), network.settings)
-    with torch.no_grad():
-        answer = predict_proba(network.model, to_tensor(picture, network.recipe))
+    answer = predict_proba(network.model, to_tensor(picture, network.recipe))
     assert answer[0].tolist() == pytest.approx(row[list(EMOTIONS)].tolist(), abs=1e-4)
     shutil.rmtree(tmp_path)  # 0.2 GB

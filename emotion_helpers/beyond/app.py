@@ -39,7 +39,7 @@ DEMO = """**This network has heard synthetic demo voices only: its answers about
 nothing.** `python -m emotion_helpers train` trains one on people."""
 WORTH = """The network learnt from actors who were asked to act an emotion. On voices it never heard
 it is right for about two clips in three; it hears how you sound, not how you feel."""
-recordings_folder = cache(partial(tempfile.TemporaryDirectory, prefix="emotions-"))
+recordings_folder = cache(partial(tempfile.TemporaryDirectory, prefix="emotions-"))  # a program's
 # gradio's light grey is not readable.
 CSS = "#time, #duration, .time, .duration, .playback { color: var(--body-text-color) !important }"
 
@@ -134,29 +134,30 @@ def build_page(network: Network) -> gr.Blocks:
 
 
 def forget_recordings() -> None:
-    """Delete what servers that were killed have left: at their ports nobody answers any more."""
+    """Delete what programs that were killed have left: nobody answers at any of their ports."""
+    silent, alive = set(), set()
     for mark in Path(tempfile.gettempdir()).glob("emotions-*/*.port"):
         with socket.socket() as asking, suppress(ValueError, OverflowError):
-            if asking.connect_ex(("127.0.0.1", int(mark.stem))):
-                shutil.rmtree(mark.parent, ignore_errors=True)
+            refused = asking.connect_ex(("127.0.0.1", int(mark.stem)))
+            (silent if refused else alive).add(mark.parent)
+    for folder in silent - alive:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def launch(build, port: int | None = None, block: bool = False):
     """Serve the page that `build` makes on 127.0.0.1, at `port` or the first free one from 7860 on,
-    with a folder for recordings that goes with it. Returns the page and where it is; gradio shows
-    it below a notebook's cell too."""
+    with a folder for recordings, the same for all pages of a program, which goes when it ends.
+    Returns the page and where it is; gradio shows it below a notebook's cell too."""
     forget_recordings()
-    recordings = recordings_folder()  # one for all pages of a program:
-    os.environ["GRADIO_TEMP_DIR"] = recordings.name  # gradio asks for it at each upload
+    os.environ["GRADIO_TEMP_DIR"] = recordings = recordings_folder().name  # read at each upload
     page = build().queue(max_size=64)
-    page.recordings = recordings  # deleted when the program ends
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # on this machine
     look = {"theme": gr.themes.Default(primary_hue="blue", **fonts), "css": CSS, "footer_links": []}
     here = {"server_name": "127.0.0.1", "server_port": port, "share": False, "ssr_mode": False}
     quiet = {"quiet": not block, "show_error": False, "height": 900, "max_file_size": MAX_BYTES}
     with WITHOUT_PROXIES:
         address = page.launch(prevent_thread_lock=True, **here, **look, **quiet)
-    Path(recordings.name, f"{page.server_port}.port").touch()
+    Path(recordings, f"{page.server_port}.port").touch()
     if block:
         page.block_thread()
     return page, address

@@ -15,7 +15,7 @@ from .. import EmotionHelpersError, atomic_write, config_hash, models, remove_le
 from ..clips import EMOTIONS, find_clips
 from ..corpora import get_corpora, models_folder, pictures_folder, results_folder
 from ..evaluation import fit_temperature, predict_clips, scores
-from ..models import DEPLOYED_RECIPE, RECIPES, Recipe, scale_kernels
+from ..models import DEPLOYED_RECIPE, RECIPES, Recipe, predict_proba, scale_kernels, to_tensor
 from ..pictures import SpectrogramSettings, render
 from ..splits import ACTORS, count_folds, speaker_folds
 from ..training import HEAD, MixOrCut, checkpoints, fastai, picture_loaders, speed_callbacks
@@ -136,9 +136,8 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     with fastai.no_random(seed):  # test-time augmentation is drawn at random
         table = predict_clips(learn, clips, recipe.n_tta)
     run |= scores(table).loc["all", ["accuracy", "uar"]].to_dict()
-    minutes = start["minutes"] + history.seconds.sum() / 60
-    run |= {"minutes": minutes, "device": models.describe_device()}
-    run |= {"tested_on": sorted(set(table.speaker))}
+    run["minutes"] = start["minutes"] + history.seconds.sum() / 60
+    run |= {"device": models.describe_device(), "tested_on": sorted(set(table.speaker))}
     models.save_model(folder, learn.model, e.settings, recipe)
     write_text(folder / "predictions.csv", table.to_csv(index=False))
     write_text(folder / "history.csv", history.to_csv(index=False))
@@ -233,9 +232,8 @@ def train_final(corpus="real", data: str | None = None, **options) -> Path:
     model, unseen = models.load_model(run["folder"]).model, clips.speaker.isin(run["tested_on"])
     folder, truth = pictures_folder(corpus, e.settings.name), clips.emotion[unseen]
     files = folder / truth / (clips.clip_id[unseen] + ".png")
-    rows = (models.predict_proba(model, models.to_tensor(file, e.recipe)) for file in files)
-    answers = pd.DataFrame([row[0].tolist() for row in rows], columns=EMOTIONS, index=truth.index)
-    answers["truth"] = truth
+    rows = [predict_proba(model, to_tensor(file, e.recipe))[0].tolist() for file in files]
+    answers = pd.DataFrame(rows, columns=EMOTIONS).assign(truth=[*truth])
     info = {"corpus": corpus, "unseen_speakers": run["tested_on"]}
     info["temperature"] = fit_temperature(answers) if len(answers) >= FEWEST else 1.0
     info["clips_folder"] = os.path.commonpath(list(clips.path))

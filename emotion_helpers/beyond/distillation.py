@@ -96,7 +96,7 @@ class Distil(fastai.Callback):
         pictures = self.x.as_subclass(Tensor)
         pictures = (pictures * STD.to(pictures) + MEAN.to(pictures)).clamp(0, 1)
         half = any(type(cb).__name__ in ("BFloat16", "MixedPrecision") for cb in self.learn.cbs)
-        with torch.no_grad(), torch.autocast(pictures.device.type, enabled=half):
+        with torch.autocast(pictures.device.type, enabled=half):
             self.learn.yb = (soft_labels(self.teacher, pictures, self.recipe),)
         self.learn.xb = (normalize(corrupt(pictures, self.recipe.corruption_p, self.top_db)),)
 
