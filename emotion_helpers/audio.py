@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby, islice, pairwise
+from itertools import count, groupby, islice, pairwise
 from mmap import ACCESS_READ, mmap
 from operator import attrgetter
 from pathlib import Path
@@ -133,10 +133,10 @@ def read_recording(path: str | Path, sample_rate: int, max_seconds: float = 3600
     Equals `librosa.load(path, sr=sample_rate)` where that can read the file. Raises `AudioError` if
     it is missing, no sound, shorter than `MIN_SECONDS`, longer than `max_seconds`, or holds NaN.
     """
-    tracks = []
+    tracks, numbers = [], count()
     try:
-        while not tracks or tracks[-1].channel_peak < SILENT:
-            tracks.append(read_track(path, len(tracks), sample_rate, max_seconds))
+        while not tracks or tracks[-1].channel_peak < SILENT:  # of many, two are held
+            tracks[1:] = [read_track(path, next(numbers), sample_rate, max_seconds)]
     except IndexError:  # no further track
         tracks = tracks[:1]
     except (av.FFmpegError, OSError, ValueError, LookupError, RuntimeError) as error:

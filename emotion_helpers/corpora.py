@@ -65,11 +65,11 @@ def unpack(archive, folder: Path, nested: bool = True) -> None:
         with zipfile.ZipFile(archive) as zipped:
             for member in zipped.infolist():
                 path = clip_path(member.filename)
-                biggest = min(BIGGEST_CLIP, 200 * member.compress_size)  # no sound is packed so
-                if path and member.file_size <= biggest:
+                possible = member.file_size <= 200 * member.compress_size  # no sound is packed so
+                if path and possible and member.file_size <= BIGGEST_CLIP:
                     (folder / path).parent.mkdir(parents=True, exist_ok=True)
                     (folder / path).write_bytes(zipped.read(member))
-                elif nested and Path(member.filename.lower()).match("[!.]*.zip"):
+                elif nested and possible and Path(member.filename.lower()).match("[!.]*.zip"):
                     with zipped.open(member) as inner:
                         unpack(inner, folder, nested=False)
     except Exception as e:  # damaged files raise a dozen kinds
@@ -117,10 +117,8 @@ def fetch(corpus: str, folder: Path) -> None:
     archive = ROOT / "data" / "downloads" / Path(url.split("?")[0]).name
     remove_leftovers(archive.parent, "tmp????????", 86_400)  # pooch's
     sources = [DATAVERSE, url] if corpus == "tess" else [url]
-    if archive.exists():  # a zip that the reader put there saves the download
-        sources.reverse()
     problems = f"{corpus.upper()} could not be downloaded:"
-    for source in sources:
+    for source in sources[::-1] if archive.exists() else sources:  # a zip put there goes first
         try:
             with new_corpora(folder) as unpacked:
                 if source == DATAVERSE:

@@ -73,12 +73,11 @@ HALF = Recipe()
 WHOLE = Recipe(height=288, width=432, kernel_scale=(4, 2), start=HALF, epochs=4, lr=(2e-4, 8e-4))
 NO_MIXING = {"mask_size": 0.0, "mixup": 0.0, "cut": False}
 NOISE = {"corruption_p": 0.9, "epochs": 12, "lr": (7e-4, 7e-4), **NO_MIXING}
-SMALL = {"height": 48, "width": 48, "kernel_scale": (1, 1), "tess": False, "n_tta": 0}
 RECIPES = {
     "144": HALF,
     "288": WHOLE,
     "robust": replace(HALF, start=HALF, **NOISE),
-    "quick": replace(HALF, epochs=3, **SMALL),  # for the demo voices
+    "quick": replace(HALF, epochs=3, height=48, width=48, kernel_scale=(1, 1), tess=False, n_tta=0),
 }
 REPORTED_RECIPE = {"real": "144", "demo": "quick"}  # of each corpus, in the tables of results
 DEPLOYED_RECIPE = {"real": "robust", "demo": "quick"}  # of the network that answers
@@ -207,9 +206,11 @@ def load_model(folder: str | Path) -> Network:
         network = Network(model, settings, recipe, config["info"])
         possible = metadata.get("checksum") in (None, checksum(metadata["config"], weights))
         possible &= all(value.isfinite().all() for value in model.state_dict().values())
+        kinds = {"corpus": str, "unseen_speakers": list, "clips_folder": str}
+        possible &= all(isinstance(v, kinds.get(k, object)) for k, v in network.info.items())
         possible &= config["emotions"] == [*EMOTIONS] and 0.01 <= network.temperature <= 100
         if not possible:
-            raise ValueError("its weights, emotions or temperature cannot be")
+            raise ValueError("its weights, emotions or info cannot be")
     except Exception as error:  # whatever is in that file
         reason = f"{file} is damaged, or not of this edition ({type(error).__name__}: {error})"
         raise EmotionHelpersError(f"{reason}; move it away, and {make}") from error

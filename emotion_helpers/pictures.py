@@ -128,12 +128,13 @@ def resize(picture: str | Path | np.ndarray, height: int, width: int) -> Image.I
     """All of a picture (a file or an array) in height x width pixels: what the network sees."""
     try:
         image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else Image.open(picture)
+        if image.mode[0] == "I":  # 16 bits, which would become white
+            raise ValueError("16 bits deep")
         return image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's
         if getattr(error, "errno", None):  # not the picture's fault: it is not there, or closed
             raise
-        problem = f"{picture} is damaged ({error}): delete it, then run chapter 03 again"
-        raise EmotionHelpersError(problem) from error
+        raise EmotionHelpersError(f"{picture} ({error}): delete it, run chapter 03") from error
 
 
 def render_clip(row: dict, folder: Path, settings: SpectrogramSettings) -> tuple[str, str, str]:

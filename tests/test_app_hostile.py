@@ -35,6 +35,11 @@ def served(tmp_path_factory):
         patched.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
         network = quick_network()
         network = replace(network, info={"corpus": "demo", "unseen_speakers": []})
+        crashed = Path(tempfile.gettempdir(), "emotions-crashed")
+        crashed.mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            (crashed / f"{free.getsockname()[1]}.port").touch()
         app.recordings_folder.cache_clear()  # of other tests in this process
         page, (_, url, _) = app.launch(partial(app.build_page, network))
         yield url, Path(app.recordings_folder().name)
@@ -174,8 +179,12 @@ def test_an_address_in_place_of_an_upload_is_not_fetched(served):
 )
 def test_a_page_of_another_origin_may_not_read_answers(served, clip, origin):
     url, _ = served
-    _, headers, _ = upload(url, clip, Origin=origin)
-    assert headers.get("Access-Control-Allow-Origin") not in ("*", origin)
+    question = json.dumps({"data": [None, ""]}).encode()
+    kind = {"Content_Type": "application/json", "Origin": origin}
+    _, asked, _ = request(f"{url}gradio_api/call/ask", question, **kind)
+    _, uploaded, _ = upload(url, clip, Origin=origin)
+    for headers in (asked, uploaded):
+        assert headers.get("Access-Control-Allow-Origin") not in ("*", origin)
 
 
 def test_more_than_fits_is_refused_and_not_kept(served):
@@ -231,6 +240,27 @@ def test_what_a_killed_server_left_goes_at_the_next_start_but_not_a_living_ones(
         app.forget_recordings()
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["emotions-alive", "emotions-else"]
+
+
+def test_what_a_crashed_server_left_went_when_this_one_began(served):
+    _, folder = served
+    assert not (folder.parent / "emotions-crashed").exists()
+
+
+def test_a_recording_is_deleted_while_the_app_runs(served, clip, monkeypatch):
+    """Every minute those that are ten minutes old; here every second those of a second."""
+    every, age = app.PRIVATE["delete_cache"]
+    assert every + age <= 660  # seconds
+    monkeypatch.setitem(app.PRIVATE, "delete_cache", (1, 1))
+    page, (_, url, _) = app.launch(partial(app.build_page, quick_network()))
+    _, _, text = upload(url, clip)
+    ask(url, path := json.loads(text)[0])
+    deadline = time.monotonic() + 30
+    while Path(path).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    page.close()
+    (served[1] / f"{page.server_port}.port").unlink()
 
 
 def test_a_second_page_of_the_program_leaves_the_first_its_folder(served):

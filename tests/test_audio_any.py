@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from sounds import voice, write_tracks
 
 from emotion_helpers.audio import AudioError, read_audio, read_recording
+from emotion_helpers.beyond.prediction import predict
 from emotion_helpers.pictures import mel_picture
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +52,7 @@ KINDS = {
     "denormal": lambda t, rng: 1e-40 * rng.normal(size=len(t)),
     "faint": lambda t, rng: 2e-5 * rng.normal(size=len(t)),
     "an offset": lambda t, rng: 0.9 + 1e-3 * rng.normal(size=len(t)),
+    "a great offset": lambda t, rng: 1e6 + rng.integers(0, 2, len(t)) / 16,  # a step of rounding
     "one impulse": lambda t, _: 1.0 * (np.arange(len(t)) == len(t) // 2),
     "huge": lambda t, rng: 1e30 * rng.normal(size=len(t)),
     "as large as floats can be": lambda t, rng: 3.4e38 * rng.choice([-1, 1], len(t)),
@@ -109,6 +112,14 @@ def test_any_samples_become_a_picture_or_an_error(kind, size, seed):
     assert picture.shape == (288, 432, 3) and picture.dtype == np.uint8
 
 
+def test_what_a_great_offset_leaves_no_picture_of_is_no_speech(tmp_path, network):
+    """It is louder than silence, and yet no more than what rounding leaves of the offset."""
+    samples = KINDS["a great offset"](np.arange(2 * RATE), np.random.default_rng(0))
+    sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    assert not mel_picture(read_audio(tmp_path / "a.wav", RATE)).any()
+    assert "noise or a hum" in predict(tmp_path / "a.wav", network).reason
+
+
 @always
 @given(
     which=st.integers(0, 3),
@@ -134,7 +145,9 @@ def test_any_file_name(tmp_path_factory, name):
     """It is read, or refused by a sentence, whatever its name looks like."""
     folder = tmp_path_factory.getbasetemp() / "names"
     folder.mkdir(exist_ok=True)
-    path = folder / f"_{name}"
+    path = folder / name
+    if name in (".", ".."):
+        return
     try:
         content = io.BytesIO()
         sf.write(content, voice(0.2, 8_000), 8_000, format="WAV")
@@ -213,6 +226,20 @@ def test_many_silent_tracks_take_no_longer_than_their_sum(tmp_path):
     tracks = [np.zeros((1, 16_000), np.float32)] * 60
     write_tracks(tmp_path / "a.mkv", tracks, 16_000, "pcm_s16le")
     assert check_file(tmp_path / "a.mkv") == "refused"
+
+
+def test_many_silent_tracks_are_not_held_in_memory(tmp_path):
+    """Forty of an hour each are a few megabytes of FLAC, and would be thirteen gigabytes."""
+    peaks = []
+    for number in (1, 30):
+        tracks = [np.zeros((1, 160_000), np.float32)] * number
+        write_tracks(tmp_path / "a.mkv", tracks, 16_000, "pcm_s16le")
+        tracemalloc.start()
+        with pytest.raises(AudioError, match="silent"):
+            read_audio(tmp_path / "a.mkv", RATE)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 4 * peaks[0]
 
 
 def test_a_clip_longer_than_an_hour_is_refused_before_it_fills_the_memory(tmp_path):

@@ -11,15 +11,18 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from study_kills import RECIPE, Rendering, Saving, Training, kill_and_go_on, start
 
 from emotion_helpers import EmotionHelpersError, atomic_write, demo, training, write_text
+from emotion_helpers.beyond.prediction import predict_files
 from emotion_helpers.demo import make_demo
 from emotion_helpers.pictures import picture_files, render
 
@@ -133,6 +136,31 @@ def test_a_disk_that_is_really_full_is_named_too(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_leaves_the_old_timeline_and_no_half_a_recording(
+    tmp_path, tone, network_folder, monkeypatch
+):
+    from emotion_helpers.beyond import app
+
+    def full(self, path, *_, **__):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    recording, timeline = tone(tmp_path / "a.wav", seconds=1), tmp_path / "a.png"
+    timeline.write_bytes(b"old")
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.png'"):
+        predict_files([recording], network_folder, timeline=timeline)
+    assert timeline.read_bytes() == b"old"
+    monkeypatch.setattr(app.shutil, "copy", partial(full, None))
+    keep = []
+    monkeypatch.setattr(app, "launch", lambda build: keep.append(build()))
+    app.record_sentences(tmp_path / "mine")
+    (stopped,) = (f for f in keep[0].fns.values() if f.name == "keep")
+    with pytest.raises(OSError, match="No space left"):
+        stopped.fn(str(recording), "sad")
+    assert not list((tmp_path / "mine").iterdir())
+
+
 def test_a_folder_of_pictures_that_is_deleted_meanwhile_is_an_error_that_names_it(
     tmp_path, clips, small, monkeypatch
 ):
@@ -174,7 +202,10 @@ def test_a_picture_that_was_damaged_is_named_with_what_to_do(tmp_path, clips, sm
     render(clips, tmp_path, small, n_jobs=1)
     path = picture_files(tmp_path, small)[0]
     whole = path.read_bytes()
-    for damaged in (whole[:300], whole[:11] + b"\x05" + whole[12:]):  # cut off; a shorter header
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 16
+    # Cut off; a shorter header; a bit in the middle.
+    for damaged in (whole[:300], whole[:11] + b"\x05" + whole[12:], bytes(flipped)):
         path.write_bytes(damaged)
         with pytest.raises(EmotionHelpersError, match=f"{path.name} .*delete it.*chapter 03"):
             training.picture_loaders(tmp_path, small, RECIPE, set()).train.one_batch()

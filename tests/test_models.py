@@ -1,12 +1,15 @@
 """The recipe, the network, its answers, and its weights on disk: nothing to execute in them."""
 
 import errno
+import io
 import json
 import os
 import pickle
 import shutil
 from dataclasses import asdict, replace
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 import torch
@@ -340,6 +343,9 @@ def test_weights_that_cannot_be_are_refused(content, file, spoil):
         {"info": {"temperature": None}},
         {"info": None},
         {"info": ["corpus"]},
+        {"info": {"corpus": 5}},
+        {"info": {"unseen_speakers": "Actor_01"}},
+        {"info": {"clips_folder": None}},
         {"emotions": 8},
         {"settings": None},
         {"recipe": {"lr": {"low": 1}}},
@@ -391,6 +397,34 @@ def test_a_server_of_weights_that_stalls_is_given_up(imagenet_file, monkeypatch)
     with pytest.raises(EmotionHelpersError, match=r"timed out.*with a browser"):
         imagenet_weights()
     assert asked == [TIMEOUT]
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_a_server_that_has_no_weights_is_an_error_and_leaves_nothing(
+    imagenet_file, monkeypatch, status
+):
+    def refuse(request, timeout=None):
+        raise HTTPError(request.full_url, status, "no", {}, None)
+
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+    with pytest.raises(EmotionHelpersError, match=rf"(?s){status}.*{imagenet_file}"):
+        imagenet_weights()
+    assert not list(imagenet_file.parent.iterdir())
+
+
+def test_weights_that_are_not_those_that_were_published_are_refused_and_not_kept(
+    imagenet_file, monkeypatch
+):
+    """As where a page to log in comes in their place."""
+
+    class Page(io.BytesIO):
+        def info(self):
+            return Message()
+
+    monkeypatch.setattr(torch.hub, "urlopen", lambda *_, **__: Page(b"<html>Who are you?</html>"))
+    with pytest.raises(EmotionHelpersError, match=r"(?s)hash.*with a browser"):
+        imagenet_weights()
+    assert not list(imagenet_file.parent.iterdir())
 
 
 @pytest.mark.parametrize("size", [0, 100, 10_000])

@@ -497,6 +497,14 @@ def test_what_systems_leave_in_folders_is_no_picture(clips, small, pictures, nam
     assert (pictures / "sad" / name).exists()  # not ours to delete
 
 
+def test_empty_and_foreign_folders_are_no_pictures(clips, small, pictures):
+    for folder in ("sad/empty", "bored", "__MACOSX/sad"):
+        (pictures / folder).mkdir(parents=True)
+    assert [path.stem for path in picture_files(pictures, small)] == sorted(NAMES)
+    assert by_status(render(clips, pictures, small, n_jobs=1)) == {"kept": sorted(NAMES)}
+    assert (pictures / "bored").is_dir()  # not ours to delete
+
+
 @pytest.mark.parametrize("name", ["my holiday.png", "DC_a01.png", "1001_DFA_ANG_XX.png"])
 def test_a_foreign_picture_is_refused_by_name_and_not_deleted(clips, small, pictures, name):
     """The last two are how SAVEE and CREMA-D name their clips."""
@@ -532,6 +540,13 @@ def test_a_resized_picture_shows_the_whole_of_it(tmp_path, size):
         assert small.shape == (*size, 3)
         means = small.reshape(2, size[0] // 2, 2, size[1] // 2, 3).mean((1, 3, 4))
         assert means == pytest.approx(np.array([[0, 80], [160, 240]]), abs=3)
+
+
+def test_a_picture_of_16_bits_is_named_and_to_be_deleted(tmp_path):
+    """Pillow would turn all of it white."""
+    Image.fromarray(np.full((9, 9), 30_000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(EmotionHelpersError, match=r"a\.png .*16 bits.*delete it"):
+        resize(tmp_path / "a.png", 16, 16)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA"])

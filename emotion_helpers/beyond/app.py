@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from matplotlib.figure import Figure
 
-from .. import EmotionHelpersError
+from .. import EmotionHelpersError, atomic_write
 from ..audio import read_audio
 from ..clips import EMOTIONS, clip_path, files_below
 from ..models import Network, load_model
@@ -165,9 +165,8 @@ def launch(build, port: int | None = None, block: bool = False):
 
 def serve(port: int | None = None, block: bool = True):
     """Serve the page until it is stopped; if no network is there, train one on the demo voices."""
-    for name in ("SIGTERM", "SIGHUP") if block else ():  # an orderly end, or recordings would stay
-        if hasattr(signal, name):  # not on Windows
-            signal.signal(getattr(signal, name), lambda *_: sys.exit())
+    for name in {"SIGTERM", "SIGHUP"} & {*dir(signal)} if block else ():  # or recordings would stay
+        signal.signal(getattr(signal, name), lambda *_: sys.exit())
     try:
         folder = final_model()
     except EmotionHelpersError as error:
@@ -186,7 +185,8 @@ def record_sentences(folder: Path):
     def keep(path, emotion):
         if path:
             files = (folder / f"{emotion}-{number}.wav" for number in count(1))
-            shutil.copy(path, next(file for file in files if not file.exists()))
+            with atomic_write(next(file for file in files if not file.exists())) as new:
+                shutil.copy(path, new)
         counts = ", ".join(f"{e} {len(list(folder.glob(f'{e}-*.wav')))}" for e in EMOTIONS)
         return None, f"Recorded: {counts} (in {folder})"
 

@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 from scipy.ndimage import uniform_filter1d
 from tqdm import tqdm
 
-from .. import EmotionHelpersError, audio, write_text
+from .. import EmotionHelpersError, atomic_write, audio, write_text
 from ..audio import FRAME, HOP, Recording, active_intervals, high_pass, read_recording
 from ..clips import EMOTIONS, files_below
 from ..corpora import models_folder
@@ -70,7 +70,7 @@ def speech_measures(picture: np.ndarray, top_db: float) -> tuple[float, float, f
     """Dynamic range [dB], stationarity (0 to 1), tonality [dB] of a `mel_picture`: how far columns
     go from quiet to loud, how alike tones are a fifth of a second later, how far rows stand out
     where it is loud. Noise hardly moves, tones of music stand still, drums and taps have none."""
-    columns = np.flatnonzero(picture.any(axis=(0, 2)))
+    columns = np.flatnonzero(picture.any(axis=(0, 2))) if picture.any() else [0, 0]
     voice = picture[::-1, columns[0] : columns[-1] + 1, 2]  # of the longest window
     decibels = top_db * (voice.astype(np.float32) / 255 - 1)
     loudness = 10 * np.log10((10 ** (decibels / 10)).sum(axis=0))
@@ -261,5 +261,6 @@ def predict_files(paths, model=None, as_json=False, timeline=None, csv=None) -> 
         problems = [answer for answer in answers if isinstance(answer, str)]
         sys.stderr.writelines(f"{problem}\n" for problem in problems)
     if timeline and not problems:
-        plot_timeline(answers[0]["answer"], network).savefig(timeline)
+        with atomic_write(timeline) as new:
+            plot_timeline(answers[0]["answer"], network).savefig(new, format=str(timeline)[-3:])
     return len(problems)
