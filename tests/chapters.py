@@ -1,5 +1,6 @@
 """The chapters as they are committed: what their cells say, and what these do when they run."""
 
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -11,7 +12,9 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("
 CHAPTERS = {path.name[:2]: path for path in NOTEBOOKS if path.name[0] != "A"}
 
 
+@cache
 def read(path):
+    """A notebook; nobody changes it."""
     return nbformat.read(path, as_version=4)
 
 

@@ -107,6 +107,26 @@ def network_folder(network, tmp_path_factory):
     return save_model(folder, network.model, network.settings, network.recipe, **network.info)
 
 
+@pytest.fixture(scope="module")
+def shallow(network):
+    """Ten layers in place of 34, for tests that are not about the network: a quarter of the weights
+    to train, to save and to load. (`network` comes first: it is a whole one.)"""
+    from fastai.vision import all as fastai
+    from fastai.vision.learner import model_meta
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    from emotion_helpers import models
+
+    def resnet10(*_, **__):
+        return ResNet(BasicBlock, [1, 1, 1, 1])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(model_meta, resnet10, model_meta[fastai.resnet18])
+        patched.setattr(fastai, "resnet34", resnet10)
+        patched.setattr(models, "resnet34", resnet10)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_core():
     """No GPU, whose sums differ from run to run, and no threads, which wait for each other.
@@ -119,11 +139,14 @@ def one_core():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     default_device(False)
+    gc.collect()
+    gc.freeze()  # what the libraries made stays: `tidy_memory` need not look through it each time
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
     default_device(None)
     torch.set_num_threads(threads)
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -133,6 +156,10 @@ def tidy_memory():
     gc.collect()
 
 
+LONG = ("notebooks", "cross_validation", "training", "staircase", "prediction", "app", "chapter_10")
+
+
 def pytest_collection_modifyitems(items):
-    """The notebooks first: they take as long as all else, and run beside it."""
-    items.sort(key=lambda item: "test_notebooks" not in item.nodeid)
+    """The longest files first: two processes end at about the same time if short ones are last."""
+    order = {f"tests/test_{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.nodeid.split("::")[0], len(LONG)))

@@ -148,7 +148,7 @@ def test_an_adapted_network_says_what_it_was_taught(network, speaker):
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, small):
+def project(tmp_path, monkeypatch, small, shallow):
     """A project of three actors with eight clips per sentence; two of them are tested on."""
     for actor in (1, 11, 4):
         for emotion, statement, take in np.ndindex(2, 2, 4):

@@ -40,6 +40,7 @@ from emotion_helpers.pictures import render
 from emotion_helpers.splits import random_split, speaker_folds
 from emotion_helpers.training import CheckpointEveryEpoch, picture_loaders
 
+pytestmark = pytest.mark.usefixtures("shallow")
 SMALL = {"height": 32, "width": 32, "kernel_scale": (1, 1), "tess": False, "mixup": 0, "n_tta": 0}
 TINY = Recipe(epochs=2, batch_size=16, lr=(2e-3, 2e-3), **SMALL)
 SECOND = replace(TINY, start=TINY, corruption_p=0.5, n_tta=2)

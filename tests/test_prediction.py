@@ -542,6 +542,15 @@ def test_the_demo_voices_are_taken_for_voices(ask, sure):
     assert len(reasons) <= 2
 
 
+@pytest.fixture(scope="module")
+def refused(ask, sure):
+    """Some sounds and what is refused of them; some voices, and what of these."""
+    sounds = {name: (MUSIC[name], RATE) for name in ("arpeggio, organ", "drums alone", "guitar")}
+    sounds |= {name: (NOISE[name], RATE) for name in ("white", "hum in noise", "engine")}
+    voices = {name: (synthesise(name, 0), SAMPLE_RATE) for name in VOICES[::20]}
+    return sounds, refusals(sounds, ask, sure), voices, refusals(voices, ask, sure)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -554,20 +563,18 @@ def test_the_demo_voices_are_taken_for_voices(ask, sure):
     ids=str,
 )
 def test_what_is_refused_does_not_depend_on_the_pictures_that_a_network_learnt_from(
-    ask, sure, change
+    ask, sure, refused, change
 ):
     other = replace(sure, settings=replace(SpectrogramSettings(), **change))
-    sounds = {name: (MUSIC[name], RATE) for name in ("arpeggio, organ", "drums alone", "guitar")}
-    sounds |= {name: (NOISE[name], RATE) for name in ("white", "hum in noise", "engine")}
-    here, there = (refusals(sounds, ask, one) for one in (sure, other))
+    sounds, here, voices, voices_refused = refused
+    there = refusals(sounds, ask, other)
     assert here.keys() == sounds.keys()
     # Windows are as long as pictures, so that the numbers in brackets may differ a little.
     here, there = ([re.sub(r"\(.*\)", "", r) for r in one.values()] for one in (here, there))
     assert here == there
     if "sample_rate" in change:  # windows begin elsewhere; demo voices are close to a limit there
         return
-    voices = {name: (synthesise(name, 0), SAMPLE_RATE) for name in VOICES[::20]}
-    apart = refusals(voices, ask, other).keys() ^ refusals(voices, ask, sure).keys()
+    apart = refusals(voices, ask, other).keys() ^ voices_refused.keys()
     assert len(apart) <= 1  # two seconds fit into one window, but for the longest of these
 
 

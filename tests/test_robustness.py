@@ -187,7 +187,7 @@ PUPIL = replace(TEACHER, start=TEACHER, corruption_p=0.5)
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, demo_clips):
+def project(tmp_path, monkeypatch, demo_clips, shallow):
     """A project with eight actors; the first two are tested on."""
     monkeypatch.setattr(corpora, "ROOT", tmp_path)
     voices = demo_clips.path[0].split("RAVDESS")[0]

@@ -64,7 +64,7 @@ def tiny_network():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def learner(load):
     """A function that makes the same learner every time, with everything random switched on."""
 
@@ -265,21 +265,28 @@ def arguments():
     return 3, slice(1e-3, 1e-2)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(learner, arguments, tmp_path_factory):
+    """Weights and history of a run that nobody stopped."""
+    learn = learner()
+    history = fit(learn, *arguments, tmp_path_factory.mktemp("undisturbed"), CONFIG)
+    return weights(learn), history
+
+
 STOPS = {"in epoch 1": 1, "where epoch 2 begins": 4, "in epoch 3": 10}  # four batches an epoch
 
 
 @pytest.mark.parametrize("batch", STOPS.values(), ids=STOPS)
 @pytest.mark.parametrize("who", ["another learner", "the same learner"])
 def test_a_run_that_was_stopped_gives_exactly_the_weights_of_one_that_was_not(
-    learner, tmp_path, arguments, batch, who
+    learner, tmp_path, arguments, batch, who, undisturbed
 ):
-    undisturbed = learner()
-    history = fit(undisturbed, *arguments, tmp_path / "undisturbed", CONFIG)
+    expected, history = undisturbed
     stopped = learner()
-    interrupted(stopped, batch, *arguments, tmp_path / "stopped", CONFIG)
+    interrupted(stopped, batch, *arguments, tmp_path, CONFIG)
     learn = stopped if who == "the same learner" else learner()
-    continued = fit(learn, *arguments, tmp_path / "stopped", CONFIG)
-    assert same(weights(learn), weights(undisturbed))
+    continued = fit(learn, *arguments, tmp_path, CONFIG)
+    assert same(weights(learn), expected)
     seconds = {"columns": "seconds"}
     pd.testing.assert_frame_equal(continued.drop(**seconds), history.drop(**seconds), rtol=1e-12)
 
@@ -299,9 +306,7 @@ class KilledError(BaseException):
     """The computer is switched off."""
 
 
-def test_a_checkpoint_is_whole_or_absent(learner, tmp_path, arguments, monkeypatch):
-    undisturbed = learner()
-    fit(undisturbed, *arguments, tmp_path / "undisturbed", CONFIG)
+def test_a_checkpoint_is_whole_or_absent(learner, tmp_path, arguments, monkeypatch, undisturbed):
     save, times = torch.save, iter(range(100))
 
     def killed_in_the_second(state, file):
@@ -313,12 +318,12 @@ def test_a_checkpoint_is_whole_or_absent(learner, tmp_path, arguments, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", killed_in_the_second)
         with pytest.raises(KilledError):
-            fit(learner(), *arguments, tmp_path / "killed", CONFIG)
-    for path in (tmp_path / "killed").rglob("*.pth*"):
+            fit(learner(), *arguments, tmp_path, CONFIG)
+    for path in tmp_path.rglob("*.pth*"):
         torch.load(path, weights_only=False)
     learn = learner()
-    fit(learn, *arguments, tmp_path / "killed", CONFIG)
-    assert same(weights(learn), weights(undisturbed))
+    fit(learn, *arguments, tmp_path, CONFIG)
+    assert same(weights(learn), undisturbed[0])
 
 
 def test_a_checkpoint_that_is_damaged_all_the_same_is_named(learner, tmp_path, arguments):
@@ -415,39 +420,49 @@ BATCHES = {
 }
 
 
-def train_changed(learner, tmp_path, changed, words):
+@pytest.fixture(scope="module")
+def first_run(learner, tmp_path_factory):
+    """One epoch with a callback: its folder, weights and history."""
+    folder, learn = tmp_path_factory.mktemp("first"), learner(cbs=[fastai.GradientClip(0.1)])
+    history = fit(learn, 1, 1e-2, folder, CONFIG)
+    return folder, weights(learn), history
+
+
+def train_changed(learner, first_run, tmp_path, changed, words):
     """A run, another learner under its config, another config, and the first run again."""
-    first = learner(cbs=[fastai.GradientClip(0.1)])
-    history = fit(first, 1, 1e-2, tmp_path, CONFIG)
+    folder, first, history = first_run
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     before = files(tmp_path)
     with pytest.raises(EmotionHelpersError, match=f"(?s)tiny-.*{words}"):
         fit(changed(), 1, 1e-2, tmp_path, CONFIG)
     assert files(tmp_path) == before
     other = changed()
     fit(other, 1, 1e-2, tmp_path, CONFIG | {"changed": True})
-    assert not same(weights(first), weights(other))
+    assert not same(first, weights(other))
     assert len(list(tmp_path.iterdir())) == 2
     again = learner(cbs=[fastai.GradientClip(0.1)], seed=1)
     again.model.register_forward_hook(forbid)
     pd.testing.assert_frame_equal(fit(again, 1, 1e-2, tmp_path, CONFIG), history)
-    assert same(weights(first), weights(again))
+    assert same(first, weights(again))
     assert files(tmp_path).items() >= before.items()
 
 
 @pytest.mark.parametrize("change, words", CHANGES.values(), ids=CHANGES)
-def test_another_learner_never_gets_the_run_and_the_run_stays(learner, tmp_path, change, words):
+def test_another_learner_never_gets_the_run_and_the_run_stays(
+    learner, first_run, tmp_path, change, words
+):
     def changed():
         return learner(**{"cbs": [fastai.GradientClip(0.1)], **change})
 
-    train_changed(learner, tmp_path, changed, words)
+    train_changed(learner, first_run, tmp_path, changed, words)
 
 
 @pytest.mark.parametrize("change, words", BATCHES.values(), ids=BATCHES)
-def test_other_batches_never_get_the_run(learner, load, tmp_path, change, words):
+def test_other_batches_never_get_the_run(learner, load, first_run, tmp_path, change, words):
     def changed():
         return learner(load(**change), cbs=[fastai.GradientClip(0.1)])
 
-    train_changed(learner, tmp_path, changed, words)
+    train_changed(learner, first_run, tmp_path, changed, words)
 
 
 FITS = {
