@@ -4,6 +4,7 @@ import concurrent.futures
 import io
 import json
 import os
+import pickle
 import socket
 import tempfile
 import threading
@@ -118,6 +119,37 @@ def test_fifty_people_at_once_all_get_their_answer(served, clip, monkeypatch):
 
 
 # ---- rude ones
+
+
+def written(samples, rate=8_000, container="WAV", subtype=None):
+    """The bytes of a sound file."""
+    file = io.BytesIO()
+    sf.write(file, samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+NO_SPEECH = {  # what is sent, and what the page says
+    "not a number": (written(np.full(8_000, np.nan), subtype="FLOAT"), "not numbers"),
+    "eleven minutes of silence": (
+        written(np.zeros(660 * 8_000), container="FLAC"),
+        "longer than 600",
+    ),
+    "half a header": (written(np.zeros(8_000))[:30], "cannot be answered"),
+    "a playlist": (b"#EXTM3U\nfile:///etc/passwd\n", "cannot be answered"),
+    "a picture": ((ROOT / "notebooks/results/headline.png").read_bytes(), "cannot be answered"),
+    "a zip": (b"PK\5\6" + bytes(18), "cannot be answered"),
+    "a pickle": (pickle.dumps({"weights": [1.0]}), "cannot be answered"),
+    "nothing": (b"", "cannot be answered"),
+}
+
+
+@pytest.mark.parametrize("content, said", NO_SPEECH.values(), ids=NO_SPEECH)
+def test_whatever_is_uploaded_gets_a_sentence(served, content, said):
+    url, folder = served
+    answer = upload_and_ask(url, content)
+    assert said in answer and "event: complete" in answer
+    assert "root:" not in answer and "Traceback" not in answer
+    assert files_outside(folder) == []
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def ask(path: str | None, intended: str | None, network: Network) -> Iterator[tu
 
 
 def build_page(network: Network) -> gr.Blocks:
-    """The page. Recordings are deleted after ten minutes, and when the app stops."""
+    """The page. Recordings are deleted within eleven minutes, and when the app stops."""
     corpus, recipe = network.info.get("corpus"), network.recipe
     size = f"pictures of {recipe.height} x {recipe.width} pixels, {recipe.epochs} epochs"
     warning = f"{DEMO if corpus == 'demo' else WORTH} (Corpus {corpus}, {size}.)"
