@@ -149,7 +149,7 @@ def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPEC
     if data and count_clips(data):
         folder = data
     elif data:
-        archives = [path for path in (data, *files_below(data)) if path.suffix.lower() == ".zip"]
+        archives = [f for f in (data, *files_below(data)) if f.suffix.lower()[:4] == ".zip"]
         if missing or not archives or not data.exists():  # else an earlier notebook did it
             with new_corpora(folder) as unpacked:
                 for archive in archives:

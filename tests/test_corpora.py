@@ -612,10 +612,17 @@ ZIPS = {"Audio_Speech_Actors_01-24.zip": RAVDESS_ZIP, "dataverse_files.zip": DAT
     [
         (ZIPS, "mine"),
         ({"deep/down.ZIP": zipped(clips(RAVDESS + TESS))}, "mine/deep/down.ZIP"),
+        ({f"{name}?download=1": content for name, content in ZIPS.items()}, "mine"),
         ({"1188976.zip": zipped(ZIPS)}, "mine"),
         ({"1188976.zip": zipped(ZIPS, zipfile.ZIP_STORED)}, "mine/1188976.zip"),
     ],
-    ids=["as published", "the zip itself", "zips in a zip", "zips in the zip itself"],
+    ids=[
+        "as published",
+        "the zip itself",
+        "as wget names them",
+        "zips in a zip",
+        "zips in the zip itself",
+    ],
 )
 def test_zips_in_data_are_unpacked_into_the_project(project, web, tmp_path, files, data):
     for name, content in files.items():

@@ -666,6 +666,7 @@ def test_the_whole_way_with_other_settings_and_another_recipe(walk, demo_clips):
     network = load_model(walk.folder)
     assert (network.settings, network.recipe) == (walk.settings, walk.recipe)
     assert network.info["unseen_speakers"] == ["Actor_01", "Actor_11"]
+    assert network.info["clips_folder"] == os.path.commonpath(list(demo_clips.path))
     _, predictions = tables()
     fold = walk.clips[walk.clips.speaker.isin(["Actor_01", "Actor_11"])]
     plain = replace(network, info={})

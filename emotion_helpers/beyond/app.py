@@ -70,7 +70,7 @@ def play_nearest(picture, emotion: str | None, network: Network) -> gr.Audio:
         nearest = nearest_clips(picture, network, emotion).clip_id[0]
         files = filter(clip_path, files_below(network.info["clips_folder"]))
         samples = read_audio(next(file for file in files if file.stem == nearest), RATE)
-    except (EmotionHelpersError, LookupError, StopIteration):
+    except (EmotionHelpersError, LookupError, OSError, StopIteration):
         return gr.Audio(visible=False)
     sound = (RATE, (32767 * samples.clip(-1, 1)).astype("int16"))
     label = f"The most similar training clip of {emotion}: {nearest}"

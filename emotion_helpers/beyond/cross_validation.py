@@ -91,8 +91,8 @@ def make_learner(loaders, recipe: Recipe, seed: int, pretrained: bool, cbs=()) -
     mixing = [mixing(float(recipe.mixup))] if recipe.mixup else []  # Beta(1, 1) takes no integer
     options = HEAD | {"pretrained": pretrained, "cbs": [*speed_callbacks(), *mixing, *cbs]}
     options |= {"loss_func": fastai.LabelSmoothingCrossEntropy(), "metrics": fastai.accuracy}
-    fastai.set_seed(seed)
-    learn = fastai.vision_learner(loaders, fastai.resnet34, **options)
+    with fastai.no_random(seed):
+        learn = fastai.vision_learner(loaders, fastai.resnet34, **options)
     learn.model[0][0] = scale_kernels(learn.model[0][0], *recipe.kernel_scale).to(learn.dls.device)
     learn.unfreeze()
     return learn
@@ -132,15 +132,14 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
         begin_stage(learn, models.load_model(start["folder"]), recipe)
     with checkpoints(learn, folder, {"name": "training"}, seed) as history:
         learn.fit_one_cycle(recipe.epochs, slice(*recipe.lr))
-    history = pd.DataFrame(history)
     with fastai.no_random(seed):  # test-time augmentation is drawn at random
         table = predict_clips(learn, clips, recipe.n_tta)
     run |= scores(table).loc["all", ["accuracy", "uar"]].to_dict()
-    run["minutes"] = start["minutes"] + history.seconds.sum() / 60
+    run["minutes"] = start["minutes"] + sum(epoch["seconds"] for epoch in history) / 60
     run |= {"device": models.describe_device(), "tested_on": sorted(set(table.speaker))}
     models.save_model(folder, learn.model, e.settings, recipe)
     write_text(folder / "predictions.csv", table.to_csv(index=False))
-    write_text(folder / "history.csv", history.to_csv(index=False))
+    write_text(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
     write_text(folder / "run.json", json.dumps(run, indent=1))
     return run_experiment(experiment, clips, pictures, runs)  # which reads it
 
