@@ -219,7 +219,7 @@ def describe_learner(learn: fastai.Learner) -> list[str]:
     batches, train, valid = learn.dls.train, learn.dls.train_ds, learn.dls.valid_ds
     loss = learn.loss_func.func if isinstance(learn.loss_func, fastai.BaseLoss) else learn.loss_func
     settings = read_settings(train.items[0].parent.parent)
-    clips = config_hash([[item.stem for item in side.items] for side in (train, valid)])
+    clips = config_hash([[f.stem for f in d.items] + [*map(str, d.tls[1])] for d in (train, valid)])
     weights = sum(part.numel() for part in learn.model.parameters() if part.requires_grad)
     parts = (learn.opt_func, loss, *callbacks, type(batches), settings)
     numbers = [f"network={config_hash(repr(learn.model))}", f"bs={learn.dls.bs}", f"clips={clips}"]

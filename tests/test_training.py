@@ -565,6 +565,37 @@ def test_the_arguments_of_a_loss_function_count(learner, tmp_path):
         fit(other, 1, 1e-2, tmp_path, CONFIG)
 
 
+def without_calm(picture):
+    return fastai.parent_label(picture).replace("calm", "neutral")
+
+
+LABELS = {
+    "in the order of the alphabet": {"blocks": (fastai.ImageBlock, fastai.CategoryBlock)},
+    "two emotions in one": {"get_y": without_calm},
+}
+
+
+@pytest.mark.parametrize("change", LABELS.values(), ids=LABELS)
+def test_other_labels_of_the_same_clips_never_get_the_run(
+    demo_pictures, demo_clips, learner, tmp_path, change
+):
+    valid = set(demo_clips.clip_id[demo_clips.speaker == "Actor_08"])
+
+    def loaders(**change):
+        options = {
+            "blocks": (fastai.ImageBlock, fastai.CategoryBlock(vocab=EMOTIONS, sort=False)),
+            "get_y": fastai.parent_label,
+            "splitter": fastai.FuncSplitter(lambda picture: picture.stem in valid),
+            "item_tfms": fastai.Resize((16, 24)),
+        }
+        block = fastai.DataBlock(**options | change)
+        return block.dataloaders(sorted(demo_pictures.glob("*/*.png")), bs=8, num_workers=0)
+
+    fit(learner(loaders()), 1, 1e-2, tmp_path, CONFIG)
+    with pytest.raises(EmotionHelpersError, match="clips="):
+        fit(learner(loaders(**change)), 1, 1e-2, tmp_path, CONFIG)
+
+
 def test_another_size_of_the_same_pictures_never_gets_the_run(
     demo_pictures, demo_clips, learner, tmp_path
 ):
