@@ -137,7 +137,7 @@ def test_the_house_is_small_after_formatting(tmp_path):
         lines[room] = len(formatted.read_text().splitlines())
     # The plan says 1,200 and 2,400. What stands here is what was reached: it may only go down.
     assert sum(lines[room] for room in TUTORIAL) <= 1_459, lines
-    assert sum(lines.values()) <= 2_943, lines
+    assert sum(lines.values()) <= 2_942, lines
 
 
 @pytest.mark.parametrize("path", PACKAGE.values(), ids=PACKAGE)
