@@ -25,7 +25,6 @@ CLIPPED_LIMIT = 0.22
 # A playlist must not open other files; to probe more packets for their codec makes wav files slow.
 OPTIONS = {"options": {"protocol_whitelist": "none", "max_probe_packets": "1"}}
 OPTIONS |= {"metadata_errors": "ignore"}
-JOINED = re.compile(rb"OggS\0\x02|RIFF(?s:....)WAVE")  # how a file begins
 
 
 class AudioError(EmotionHelpersError):
@@ -61,10 +60,10 @@ def decode(path: str | Path, track: int, notes: list[str]) -> Iterator[av.AudioF
     """Yield the frames of a track; raises IndexError if there is no such track."""
     damaged = 0
     with open(path, "rb") as file:
-        # Of joined files FFmpeg decodes but the first (wav), or all as that one (Ogg): split where
-        # one begins; an Ogg (RFC 3533) within 300 bytes is a second track of the same part.
-        data = mmap(file.fileno(), 0, access=ACCESS_READ) if JOINED.match(file.peek(12)) else b""
-        begins = [match.start() for match in JOINED.finditer(data)]
+        # FFmpeg decodes joined Ogg files with the codebooks of the first: split where one begins
+        # (RFC 3533); nearer than 300 bytes to another it is a second track of the same part.
+        data = mmap(file.fileno(), 0, access=ACCESS_READ) if file.peek(4)[:4] == b"OggS" else b""
+        begins = [match.start() for match in re.finditer(rb"OggS\0\x02", data)]
         starts = [0] + [end for start, end in pairwise(begins) if end - start > 300]
         parts = (io.BytesIO(data[start:end]) for start, end in pairwise([*starts, None]))
         for number, part in enumerate(parts if starts[1:] else [file]):
@@ -123,8 +122,8 @@ def read_track(path: str | Path, track: int, sample_rate: int, max_seconds: floa
                 raise AudioError(f"{path}: longer than {max_seconds:g} s, which is the limit")
         pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
     peaks, flatness = np.concatenate(tops).T
-    loud = peaks >= max(0.7 * np.percentile(peaks, np.clip(100 - 3e3 / len(peaks), 90, 98)), 0.003)
-    clipped = float(flatness[loud].mean()) if loud.any() else 0.0  # a tap is one loud part of many
+    loud = peaks >= max(0.7 * np.percentile(peaks, 90), 0.003)  # a tap is one of many
+    clipped = float(flatness[loud].mean()) if loud.any() else 0.0
     return Recording(np.concatenate(pieces), sample_rate, channel_peak, clipped, tuple(notes))
 
 

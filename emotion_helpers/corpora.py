@@ -149,10 +149,10 @@ def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPEC
     if data and count_clips(data):
         folder = data
     elif data:
-        archives = [f for f in (data, *files_below(data)) if f.suffix.lower()[:4] == ".zip"]
-        if missing or not archives or not data.exists():  # else an earlier notebook did it
+        zips = [f for f in (data, *files_below(data)) if f.suffix.lower().split("?")[0] == ".zip"]
+        if missing or not zips or not data.exists():  # else an earlier notebook did it
             with new_corpora(folder) as unpacked:
-                for archive in archives:
+                for archive in zips:
                     unpack(archive, unpacked)
                 if not any(unpacked.iterdir()):
                     find_clips(data)  # an error that says why none of its files is one

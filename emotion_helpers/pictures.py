@@ -131,10 +131,10 @@ def resize(picture: str | Path | np.ndarray, height: int, width: int) -> Image.I
         if image.mode[0] == "I":  # 16 bits, which would become white
             raise ValueError("16 bits deep")
         return image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's
-        if getattr(error, "errno", None):  # not the picture's fault: it is not there, or closed
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:  # Pillow's
+        if getattr(e, "errno", None):  # not the picture's fault: it is not there, or closed
             raise
-        raise EmotionHelpersError(f"{picture} ({error}): delete it, run chapter 03") from error
+        raise EmotionHelpersError(f"{picture} is bad ({e}): delete it, run chapter 03 again") from e
 
 
 def render_clip(row: dict, folder: Path, settings: SpectrogramSettings) -> tuple[str, str, str]:

@@ -219,7 +219,8 @@ def describe_learner(learn: fastai.Learner) -> list[str]:
     batches, train, valid = learn.dls.train, learn.dls.train_ds, learn.dls.valid_ds
     loss = learn.loss_func.func if isinstance(learn.loss_func, fastai.BaseLoss) else learn.loss_func
     settings = read_settings(train.items[0].parent.parent)
-    clips = config_hash([[f.stem for f in d.items] + [*map(str, d.tls[1])] for d in (train, valid)])
+    labels = [[str(y) for ys in d.tls[d.n_inp :] for y in ys] for d in (train, valid)]
+    clips = config_hash([[f.stem for f in d.items] for d in (train, valid)] + labels)
     weights = sum(part.numel() for part in learn.model.parameters() if part.requires_grad)
     parts = (learn.opt_func, loss, *callbacks, type(batches), settings)
     numbers = [f"network={config_hash(repr(learn.model))}", f"bs={learn.dls.bs}", f"clips={clips}"]
@@ -231,8 +232,8 @@ def describe_learner(learn: fastai.Learner) -> list[str]:
 
 @contextmanager
 def checkpoints(learn: fastai.Learner, runs: str | Path, config: dict, seed: int = 42):
-    """While this is open, one `learn.fit_one_cycle` keeps every epoch on disk, and goes on after
-    the last one that is there; gives the list of finished epochs, a dictionary per epoch.
+    """While this is open, one `learn.fit_one_cycle` keeps its last epoch on disk, and goes on after
+    the one that is there; gives the list of finished epochs, a dictionary per epoch.
 
     The run lies in a folder below `runs` that is named by `config`: what the caller says that it
     depends on, a "name" and anything JSON can hold, with epochs and rates. The same config goes on

@@ -280,19 +280,22 @@ def test_what_a_crashed_server_left_went_when_this_one_began(served):
 
 
 def test_a_recording_is_deleted_while_the_app_runs(served, clip, monkeypatch):
-    """Every minute those that are ten minutes old; here every second those of a second."""
+    """Every minute those that are ten minutes old; here every second those of three."""
     every, age = app.PRIVATE["delete_cache"]
     assert every + age <= 660  # seconds
-    monkeypatch.setitem(app.PRIVATE, "delete_cache", (1, 1))
+    monkeypatch.setitem(app.PRIVATE, "delete_cache", (1, 3))
     page, (_, url, _) = app.launch(partial(app.build_page, quick_network()))
-    _, _, text = upload(url, clip)
-    ask(url, path := json.loads(text)[0])
-    deadline = time.monotonic() + 30
-    while Path(path).exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    page.close()
-    (served[1] / f"{page.server_port}.port").unlink()
+    try:
+        path = json.loads(upload(url, clip)[2])[0]
+        assert Path(path).exists()
+        assert "No answer: silence" in ask(url, path)[1]
+        deadline = time.monotonic() + 60
+        while Path(path).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        page.close()
+        (served[1] / f"{page.server_port}.port").unlink()
 
 
 def test_a_second_page_of_the_program_leaves_the_first_its_folder(served):

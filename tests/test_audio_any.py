@@ -5,6 +5,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -117,7 +118,7 @@ def test_what_a_great_offset_leaves_no_picture_of_is_no_speech(tmp_path, network
     samples = KINDS["a great offset"](np.arange(2 * RATE), np.random.default_rng(0))
     sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     assert not mel_picture(read_audio(tmp_path / "a.wav", RATE)).any()
-    assert "noise or a hum" in predict(tmp_path / "a.wav", network).reason
+    assert re.search("noise or a hum|clipped", predict(tmp_path / "a.wav", network).reason)
 
 
 @always
