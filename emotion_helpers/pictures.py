@@ -134,7 +134,7 @@ def resize(picture: str | Path | np.ndarray, height: int, width: int) -> Image.I
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:  # Pillow's
         if getattr(e, "errno", None):  # not the picture's fault: it is not there, or closed
             raise
-        raise EmotionHelpersError(f"{picture} is bad ({e}): delete it, run chapter 03 again") from e
+        raise EmotionHelpersError(f"{picture} is damaged ({e}): delete it, run chapter 03") from e
 
 
 def render_clip(row: dict, folder: Path, settings: SpectrogramSettings) -> tuple[str, str, str]:
