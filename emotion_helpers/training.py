@@ -219,7 +219,7 @@ def describe_learner(learn: fastai.Learner) -> list[str]:
     batches, train, valid = learn.dls.train, learn.dls.train_ds, learn.dls.valid_ds
     loss = learn.loss_func.func if isinstance(learn.loss_func, fastai.BaseLoss) else learn.loss_func
     settings = read_settings(train.items[0].parent.parent)
-    labels = [[str(y) for ys in d.tls[d.n_inp :] for y in ys] for d in (train, valid)]
+    labels = [[describe(y) for ys in d.tls[d.n_inp :] for y in ys] for d in (train, valid)]
     clips = config_hash([[f.stem for f in d.items] for d in (train, valid)] + labels)
     weights = sum(part.numel() for part in learn.model.parameters() if part.requires_grad)
     parts = (learn.opt_func, loss, *callbacks, type(batches), settings)

@@ -49,12 +49,17 @@ def served(tmp_path_factory):
         app.recordings_folder.cache_clear()
 
 
+def written(samples, rate=16_000, container="WAV", subtype=None):
+    """The bytes of a sound file."""
+    file = io.BytesIO()
+    sf.write(file, samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
 @pytest.fixture(scope="module")
 def clip():
     """The bytes of half a second of silence, to which there is a quick answer without drawings."""
-    file = io.BytesIO()
-    sf.write(file, np.zeros(8_000), 16_000, format="WAV")
-    return file.getvalue()
+    return written(np.zeros(8_000))
 
 
 def request(url, data=None, **headers):
@@ -121,32 +126,25 @@ def test_fifty_people_at_once_all_get_their_answer(served, clip, monkeypatch):
 # ---- rude ones
 
 
-def written(samples, rate=8_000, container="WAV", subtype=None):
-    """The bytes of a sound file."""
-    file = io.BytesIO()
-    sf.write(file, samples, rate, format=container, subtype=subtype)
-    return file.getvalue()
-
-
-NO_SPEECH = {  # what is sent, and what the page says
-    "not a number": (written(np.full(8_000, np.nan), subtype="FLOAT"), "not numbers"),
+NO_SPEECH = {  # what is sent, made when it is needed, and what the page says
+    "not a number": (lambda: written(np.full(8_000, np.nan), subtype="FLOAT"), "not numbers"),
     "eleven minutes of silence": (
-        written(np.zeros(660 * 8_000), container="FLAC"),
+        lambda: written(np.zeros(660 * 8_000), 8_000, "FLAC"),
         "longer than 600",
     ),
-    "half a header": (written(np.zeros(8_000))[:30], "cannot be answered"),
-    "a playlist": (b"#EXTM3U\nfile:///etc/passwd\n", "cannot be answered"),
-    "a picture": ((ROOT / "notebooks/results/headline.png").read_bytes(), "cannot be answered"),
-    "a zip": (b"PK\5\6" + bytes(18), "cannot be answered"),
-    "a pickle": (pickle.dumps({"weights": [1.0]}), "cannot be answered"),
-    "nothing": (b"", "cannot be answered"),
+    "half a header": (lambda: written(np.zeros(8_000))[:30], "cannot be answered"),
+    "a playlist": (lambda: b"#EXTM3U\nfile:///etc/passwd\n", "cannot be answered"),
+    "a picture": ((ROOT / "notebooks/results/headline.png").read_bytes, "cannot be answered"),
+    "a zip": (lambda: b"PK\5\6" + bytes(18), "cannot be answered"),
+    "a pickle": (lambda: pickle.dumps({"weights": [1.0]}), "cannot be answered"),
+    "nothing": (bytes, "cannot be answered"),
 }
 
 
-@pytest.mark.parametrize("content, said", NO_SPEECH.values(), ids=NO_SPEECH)
-def test_whatever_is_uploaded_gets_a_sentence(served, content, said):
+@pytest.mark.parametrize("make, said", NO_SPEECH.values(), ids=NO_SPEECH)
+def test_whatever_is_uploaded_gets_a_sentence(served, make, said):
     url, folder = served
-    answer = upload_and_ask(url, content)
+    answer = upload_and_ask(url, make())
     assert said in answer and "event: complete" in answer
     assert "root:" not in answer and "Traceback" not in answer
     assert files_outside(folder) == []

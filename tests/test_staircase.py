@@ -14,6 +14,13 @@ from study_staircase import Step, draw_as_the_article, staircase, study_staircas
 from emotion_helpers import EmotionHelpersError, corpora
 
 
+@pytest.fixture(autouse=True)
+def one_process():
+    """No new processes for a handful of clips."""
+    with parallel_config("sequential"):
+        yield
+
+
 def test_the_articles_pictures_are_the_default_figure_of_its_time(demo_clips, tmp_path):
     """432 x 288 pixels, of which the axes hold 58.5 %: 54 to 389 across, 36 to 253 down."""
     row = demo_clips.iloc[0].to_dict()
@@ -32,11 +39,9 @@ def test_the_articles_pictures_of_other_clips_are_in_another_folder(
 ):
     monkeypatch.setattr(corpora, "ROOT", tmp_path)
     step, changed = staircase()["article"], demo_clips[:2].assign(md5="another")
-    with parallel_config("sequential"):  # no new processes for two clips
-        folders = [
-            rooms.prepare(step, clips, "demo")
-            for clips in (demo_clips[:2], demo_clips[:2], changed)
-        ]
+    folders = [
+        rooms.prepare(step, clips, "demo") for clips in (demo_clips[:2], demo_clips[:2], changed)
+    ]
     assert folders[0] == folders[1] != folders[2]
     assert len([*folders[2].glob("*/*.png")]) == 2
 
@@ -67,15 +72,13 @@ def test_a_study_brings_its_table_up_to_date_step_by_step(
     monkeypatch.setattr(rooms, "find_clips", lambda _: (few, None))
     short = {name: replace(step, epochs=(1, 0)) for name, step in staircase().items()}
     monkeypatch.setattr(rooms, "staircase", lambda: short)
-    with parallel_config("sequential"):  # as above
-        for steps in (["whole"], ["article"], ["article"]):  # the last time it is read from disk
-            study_staircase("demo", steps=steps)
+    for steps in (["whole"], ["article"], ["article"]):  # the last time it is read from disk
+        study_staircase("demo", steps=steps)
     runs = tmp_path / "models" / "demo" / "staircase"
     assert len([*runs.glob("whole-*")]) == 1
     other = few.assign(md5=few.md5[::-1].to_numpy())  # other recordings, same names
     monkeypatch.setattr(rooms, "find_clips", lambda _: (other, None))
-    with parallel_config("sequential"):
-        study_staircase("demo", steps=["whole"])
+    study_staircase("demo", steps=["whole"])
     assert len([*runs.glob("whole-*")]) == 2
     table = pd.read_csv(tmp_path / "models" / "demo" / "results" / "staircase.csv")
     columns = ["step", "change", "picture_px", "epochs", "seed", "minutes"]
