@@ -94,8 +94,8 @@ def run_notebook(path: Path, output: Path, corpus: str, **parameters):
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    if corpus != "real":  # which is what the notebooks say themselves
-        parameters = {"CORPUS": corpus, **DEMO.get(path.name[:2], {}), **parameters}
+    demo = DEMO.get(path.name[:2], {}) if corpus == "demo" else {}
+    parameters = {"CORPUS": corpus, **demo, **parameters}
     options = {"kernel_name": "python3", "language": "python", "kernel_manager_class": ThisPython}
     options |= {"cwd": path.parent, "progress_bar": {"desc": path.stem}, "coalesce_streams": True}
     options |= {"iopub_timeout": 60, "start_timeout": 600}  # seconds: machines may be busy
