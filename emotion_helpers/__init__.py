@@ -5,8 +5,7 @@ that a program made), `corpora` (where clips come from), `pictures` (sound to sp
 (who is tested on), `augmentation`, `models` (the network), `training`, `evaluation`, `plots`.
 Beyond it, in `emotion_helpers.beyond`: `distillation`, `cross_validation` (unseen speakers),
 `prediction` (any recording), `explanation`, `adaptation`, `robustness`, `app`. Then `notebooks`,
-which runs them. Each room uses only rooms before it.
-"""
+which runs them. Each room uses only rooms before it."""
 
 import hashlib
 import json

@@ -85,7 +85,7 @@ def read_options(command: str, options: dict) -> dict:
         raise EmotionHelpersError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
     try:
         recipe, values = RECIPES[name], parse_pairs(change)
-        if recipe.corruption_p:  # its teacher is asked about the same pictures
+        if recipe.corruption_p and "start" not in values:  # the teacher sees the same pictures
             same = {"height", "width", "kernel_scale", "tess"} & {*values}
             values["start"] = replace(recipe.start, **{key: values[key] for key in same})
         options["recipe"] = replace(recipe, **values)

@@ -31,7 +31,7 @@ class AudioError(EmotionHelpersError):
     """A file that is missing, is no sound, or holds sound that cannot be used."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recording:
     """A whole sound file, decoded once."""
 
@@ -103,9 +103,9 @@ def read_track(path: str | Path, track: int, sample_rate: int, max_seconds: floa
     """One track of a file, see `read_recording`; raises IndexError if there is no such track."""
     notes = [f"track 1 is silent, so track {track + 1} was read"] if track else []
     pieces, tops, length, channel_peak = [np.zeros(0, np.float32)], [np.zeros((1, 2))], 0, 0.0
-    # Rate and channels may change within a file: each stretch has a resampler of its own.
-    layout = attrgetter("rate", "layout.nb_channels")
-    for (rate, channels), stretch in groupby(decode(path, track, notes), layout):
+    # All of these may change within a file: each stretch has a resampler of its own.
+    layout = attrgetter("rate", "layout.nb_channels", "layout.name", "format.name")
+    for (rate, channels, *_), stretch in groupby(decode(path, track, notes), layout):
         if not 1_000 <= rate <= 1_000_000:
             raise AudioError(f"{path}: {rate} samples a second cannot be; export it at 44100 Hz")
         to_float = av.AudioResampler(format="flt")  # packed: PyAV reads but 8 separate channels
@@ -131,8 +131,7 @@ def read_recording(path: str | Path, sample_rate: int, max_seconds: float = 3600
     """Read a sound file in any container: the first track that is not silent, channels averaged.
 
     Equals `librosa.load(path, sr=sample_rate)` where that can read the file. Raises `AudioError` if
-    it is missing, no sound, shorter than `MIN_SECONDS`, longer than `max_seconds`, or holds NaN.
-    """
+    it is missing, no sound, shorter than `MIN_SECONDS`, longer than `max_seconds`, or holds NaN."""
     tracks, numbers = [], count()
     try:
         while not tracks or tracks[-1].channel_peak < SILENT:  # of many, two are held

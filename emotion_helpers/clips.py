@@ -79,7 +79,7 @@ def files_below(folder: str | Path) -> Iterator[Path]:
         folders[:] = sorted(name for path, name in real.items() if path not in seen)
         seen.update(real)
         paths = [Path(parent, name) for name in sorted(names) if name[0] != "."]
-        yield from filter(Path.is_file, paths)
+        yield from filter(os.path.isfile, paths)
 
 
 def describe_clip(path: Path) -> dict:
@@ -106,8 +106,7 @@ def find_clips(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every RAVDESS and TESS speech clip below `folder`, once, and every file that was left out.
 
     Returns (clips, left_out), sorted: of a clip COLUMNS, seconds, rate [Hz], channels, container,
-    md5, path; else file (relative to `folder`) and reason. Raises `ClipError` without a clip.
-    """
+    md5, path; else file (relative to `folder`) and reason. Raises `ClipError` without a clip."""
     # Of two copies the one higher up is kept.
     files = sorted(files_below(folder), key=lambda path: (len(path.parts), path))
     clips, left_out = {}, []

@@ -134,12 +134,11 @@ def fetch(corpus: str, folder: Path) -> None:
 
 
 def get_corpora(corpus="real", data: str | Path | None = None, parts=tuple(EXPECTED)) -> Path:
-    """The folder with the clips of `corpus` ("real" or "demo"); what is missing is fetched or made.
+    """The folder with the clips of `corpus` ("real" or "demo"), fetched or made if none is there.
 
     `data`: what the reader has already: a folder of any shape, with clips, or else with zip
     files, or one zip file; zip files are unpacked to data/real. `parts`: which of the real corpora
-    are wanted. Raises `CorpusError`, or `ClipError` if `data` has no clip.
-    """
+    are wanted. Raises `CorpusError`, or `ClipError` if `data` has no clip."""
     if corpus == "demo":
         return make_demo(ROOT / "data" / "demo")
     if corpus != "real":

@@ -2,8 +2,7 @@
 
 Nobody speaks. Overtones are as loud as the resonances of a throat make them; emotions change them
 in the directions that Juslin & Laukka 2003 report for people (doi:10.1037/0033-2909.129.5.770), by
-amounts of ours. A score on these voices shows that the code works, and nothing about people.
-"""
+amounts of ours. A score on these voices shows that the code works, and nothing about people."""
 
 from itertools import pairwise, product
 from pathlib import Path

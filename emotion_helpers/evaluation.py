@@ -6,6 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, log_loss, recall_score
 
+from . import EmotionHelpersError
 from .clips import EMOTIONS
 
 
@@ -13,9 +14,10 @@ def predict_clips(learn, clips: pd.DataFrame, n_tta: int = 0) -> pd.DataFrame:
     """A fastai learner's answers about its validation set: a row per clip.
 
     Columns: clip_id, corpus, speaker, truth, predicted, and the probability of each emotion. With
-    `n_tta`: a quarter the picture as it is, three quarters the mean of `n_tta` augmented copies.
-    """
+    `n_tta`: a quarter the picture as it is, three quarters the mean of `n_tta` augmented copies."""
     predictions, _ = learn.tta(ds_idx=1, n=n_tta) if n_tta else learn.get_preds(ds_idx=1)
+    if not predictions.isfinite().all():
+        raise EmotionHelpersError("its answers are no numbers: train it anew, at lower rates")
     clip_ids = [picture.stem for picture in learn.dls.valid_ds.items]
     table = clips.set_index("clip_id").loc[clip_ids, ["corpus", "speaker", "emotion"]]
     table = table.rename(columns={"emotion": "truth"}).reset_index()
@@ -26,8 +28,7 @@ def predict_clips(learn, clips: pd.DataFrame, n_tta: int = 0) -> pd.DataFrame:
 def scores(table: pd.DataFrame) -> pd.DataFrame:
     """Clips, accuracy [%] and UAR [%], for all clips and for each corpus that is there.
 
-    UAR, unweighted average recall: the mean over the emotions of the share that was recognised.
-    """
+    UAR, unweighted average recall: the mean over the emotions of the share that was recognised."""
     rows = {}
     for corpus, part in (("all", table), *table.groupby("corpus")):
         answers, labels = (part.truth, part.predicted), sorted(set(part.truth))

@@ -87,8 +87,7 @@ def scale_kernels(conv: nn.Conv2d, rows: int, columns: int) -> nn.Conv2d:
     """The layer for pictures `rows` times as high and `columns` times as wide as `conv` is used to.
 
     Every weight is repeated and divided, kernel, stride and padding grow: it computes what `conv`
-    computed of such a picture averaged to the old size, and can learn from the finer one.
-    """
+    computed of such a picture averaged to the old size, and can learn from the finer one."""
     weight = conv.weight.detach().repeat_interleave(rows, 2).repeat_interleave(columns, 3)
     stride, padding = ((y * rows, x * columns) for y, x in (conv.stride, conv.padding))
     shape = (conv.in_channels, conv.out_channels, weight.shape[2:], stride, padding)
@@ -109,8 +108,8 @@ def build_network(kernel_scale: tuple[int, int] = (1, 1)) -> nn.Module:
 @cache
 def imagenet_weights() -> str:
     """Which ResNet-34 ImageNet weights training starts from, in words; fetches them if needed. They
-    lie in models/torch unless TORCH_HOME is set; their name has the begin of their SHA-256. Raises
-    `EmotionHelpersError` if they cannot be downloaded, or are damaged."""
+    lie in models/torch unless TORCH_HOME is set; the name of the genuine ones ends as their SHA-256
+    begins. Raises `EmotionHelpersError` if they cannot be downloaded, or are damaged."""
     os.environ.setdefault("TORCH_HOME", str(models_folder("torch")))
     weights = ResNet34_Weights.IMAGENET1K_V1
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.split("/")[-1]

@@ -31,28 +31,18 @@ DEMO["04"] |= {"LR_144": [2e-3, 2e-3], "LR_288": [3e-5, 3e-5]}
 
 
 def begin(corpus: str) -> None:
-    """First call of a notebook: style of figures, device, a warning where voices are synthetic."""
-    from .models import describe_device  # not above: to run the notebooks needs no torch
-    from .plots import set_style
-
-    set_style()
-    show_figures()
-    print(f"Device: {describe_device()}")
-    if corpus == "demo":
-        display(Markdown(SYNTHETIC))
-
-
-def show_figures() -> None:
-    """Show charts as SVG, sharp at any size, and figures with pictures as JPEG for fine screens:
-    as SVG or PNG, spectrograms would make notebooks of megabytes. Your own format comes beside
-    them."""
+    """First call of a notebook: device, a warning where voices are synthetic, figures in one style:
+    charts as SVG, sharp at any size, those with pictures as JPEG. Your own format comes beside."""
     from IPython import get_ipython
     from IPython.core.pylabtools import print_figure
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-    def as_svg_or_jpeg(figure):
+    from .models import describe_device  # not above: to run the notebooks needs no torch
+    from .plots import set_style
+
+    def as_svg_or_jpeg(figure):  # as SVG or PNG, spectrograms would make notebooks of megabytes
         sizes = [max(image.get_size()) for ax in figure.axes for image in ax.images]
         meshes = any(isinstance(part, QuadMesh) for ax in figure.axes for part in ax.collections)
         if not meshes and max(sizes, default=0) <= 16:
@@ -61,12 +51,16 @@ def show_figures() -> None:
         width, height = Image.open(BytesIO(data)).size
         return {"image/jpeg": data}, {"image/jpeg": {"width": width // 2, "height": height // 2}}
 
+    set_style()
     set_matplotlib_formats()  # none beside ours
     get_ipython().display_formatter.mimebundle_formatter.for_type(Figure, as_svg_or_jpeg)
+    print(f"Device: {describe_device()}")
+    if corpus == "demo":
+        display(Markdown(SYNTHETIC))
 
 
 def play(path: str | Path, note: str = "") -> None:
-    """Show a player for one clip (of a long recording: its first minute), after a line of text."""
+    """Show a player for one clip (at most an hour: its first minute), after a line of text."""
     player = Audio(read_recording(path, RATE).samples[: 60 * RATE], rate=RATE)
     display(HTML(f"<div>{note} {player._repr_html_()}</div>"))
 
@@ -94,8 +88,8 @@ def run_notebook(path: Path, output: Path, corpus: str, **parameters):
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    demo = DEMO.get(path.name[:2], {}) if corpus == "demo" else {}
-    parameters = {"CORPUS": corpus, **demo, **parameters}
+    if corpus != "real":  # which is what the notebooks say themselves
+        parameters = {"CORPUS": corpus, **DEMO.get(path.name[:2], {}), **parameters}
     options = {"kernel_name": "python3", "language": "python", "kernel_manager_class": ThisPython}
     options |= {"cwd": path.parent, "progress_bar": {"desc": path.stem}, "coalesce_streams": True}
     options |= {"iopub_timeout": 60, "start_timeout": 600}  # seconds: machines may be busy

@@ -20,6 +20,8 @@ from . import EmotionHelpersError, atomic_write, config_hash, remove_leftovers, 
 from .audio import active_intervals, high_pass, read_audio
 from .clips import EMOTIONS, clip_path
 
+TIME_STEPS = (1, 10**7, 10**9, 2 * 10**9)  # ns: how finely disks keep times (exFAT, HFS+, FAT)
+
 
 @dataclass(frozen=True)
 class SpectrogramSettings:
@@ -87,7 +89,6 @@ def centre_voice(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarr
 def mel_decibels(voice: np.ndarray, win_length: int, settings: SpectrogramSettings) -> np.ndarray:
     """Mel spectrogram in dB below its loudest point, shape (n_mels, frames), -top_db to 0; below
     -100 dB if nothing is louder, so that silence is -top_db.
-
     What `librosa.feature.melspectrogram` and `power_to_db(amin=1e-30)` give, in less time: frames
     are as long as the window, those of nothing but zeros are left out, and the rest are taken in
     parts that fit into a processor's cache."""
@@ -113,8 +114,7 @@ def mel_picture(samples: np.ndarray, settings=SpectrogramSettings()) -> np.ndarr
     """Picture of one clip: uint8, (n_mels, width, 3), high frequencies on top, a window per colour.
 
     `samples`: mono, shape (n,), at `settings.sample_rate`. Silence is black. Raises
-    `EmotionHelpersError` for samples of another shape, none at all, or some that are no numbers.
-    """
+    `EmotionHelpersError` for samples of another shape, none at all, or some that are no numbers."""
     samples = np.asarray(samples, np.float32)
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
         what = f"shape {samples.shape}, {np.sum(~np.isfinite(samples))} of them NaN or infinite"
@@ -142,8 +142,9 @@ def render_clip(row: dict, folder: Path, settings: SpectrogramSettings) -> tuple
     target = folder / row["emotion"] / f"{row['clip_id']}.png"
     try:
         changed = os.stat(row["path"]).st_mtime_ns  # a picture has its clip's time of change
-        with suppress(FileNotFoundError):  # not all disks keep nanoseconds
-            if (old := target.stat()).st_size and old.st_mtime_ns // 1000 == changed // 1000:
+        times = {changed // step * step // 1000 for step in TIME_STEPS}
+        with suppress(FileNotFoundError):
+            if (old := target.stat()).st_size and old.st_mtime_ns // 1000 in times:
                 return row["clip_id"], "kept", ""
         picture = mel_picture(read_audio(row["path"], settings.sample_rate), settings)
     except (EmotionHelpersError, OSError) as error:
@@ -183,8 +184,7 @@ def render(clips: pd.DataFrame, folder, settings=SpectrogramSettings(), n_jobs=-
     Uses `n_jobs` cores (-1: all). What is current is kept: a call that was interrupted goes on.
     Pictures of other settings or changed clips are made again, those of clips not in the table are
     deleted. Returns a row per clip: clip_id, status (made, kept, failed, removed), reason; one bad
-    clip does not stop the rest. Raises `EmotionHelpersError` if the folder cannot be written.
-    """
+    clip does not stop the rest. Raises `EmotionHelpersError` if the folder cannot be written."""
     folder, rows = Path(folder), clips.to_dict("records")
     wanted = {folder / row["emotion"] / f"{row['clip_id']}.png" for row in rows}
     try:

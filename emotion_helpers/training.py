@@ -48,8 +48,7 @@ class Augment(fastai.RandTransform):
 class FewerTess(fastai.TfmdDL):
     """Training batches of all pictures but TESS's, and a fresh eighth of those, per epoch.
 
-    TESS is two thirds of the clips, and two women with one phrase are learnt within two epochs.
-    """
+    TESS is two thirds of the clips, and two women with one phrase are learnt within two epochs."""
 
     def __init__(self, dataset=None, shuffle=False, **kwargs):
         super().__init__(dataset, shuffle=shuffle, **kwargs)
@@ -93,8 +92,7 @@ def picture_loaders(folder, settings, recipe: Recipe, valid: set, train: set | N
 class MixOrCut(fastai.MixUp):
     """fastai's MixUp, or in half of the batches a random stretch of time from another picture.
 
-    Zhang et al. 2018, arXiv:1710.09412; CutMix along time: Yun et al. 2019, arXiv:1905.04899.
-    """
+    Zhang et al. 2018, arXiv:1710.09412; CutMix along time: Yun et al. 2019, arXiv:1905.04899."""
 
     def before_batch(self):
         if torch.rand(1) < 0.5:
@@ -134,10 +132,12 @@ class CheckpointEveryEpoch(fastai.Callback):
 
     order = 80  # after MixedPrecision and Recorder
 
-    def __init__(self, runs: Path, config: dict, seed: int, history: list):
-        self.runs, self.config, self.seed, self.history = runs, config, seed, history
+    def __init__(self, runs: Path, config: dict, seed: int):
+        self.runs, self.config, self.seed, self.history = runs, config, seed, []
 
     def before_fit(self):
+        if not hasattr(self, "param_scheduler"):  # to ask a learner counts as a fit, too
+            raise EmotionHelpersError("only fit_one_cycle goes into `with checkpoints`, no more")
         scheds, wd = self.param_scheduler.scheds, [group.get("wd") for group in self.opt.hypers]
         rates = [scheds["lr"](x).tolist() for x in (0, 0.25, 0.5)]
         moms = [float(scheds["mom"](x)) for x in (0, 0.25, 1) if "mom" in scheds]
@@ -159,7 +159,8 @@ class CheckpointEveryEpoch(fastai.Callback):
             state = torch.load(self.file, map_location=self.dls.device, weights_only=False)
         except Exception as error:  # what half a file raises is not documented
             raise EmotionHelpersError(f"{self.file}: {error}; if damaged, delete it") from error
-        if changed := sorted(set(self.parts) ^ set(state["learner"])):
+        if self.parts != state["learner"]:
+            changed = sorted({*self.parts} ^ {*state["learner"]}) or ["its parts in another order"]
             problem = f"the run in {self.file.parent} is of another learner ({'; '.join(changed)})"
             raise EmotionHelpersError(f"{problem}: change its config too, or delete the folder")
         self.history += state["history"]
@@ -234,18 +235,15 @@ def describe_learner(learn: fastai.Learner) -> list[str]:
 def checkpoints(learn: fastai.Learner, runs: str | Path, config: dict, seed: int = 42):
     """While this is open, one `learn.fit_one_cycle` keeps its last epoch on disk, and goes on after
     the one that is there; gives the list of finished epochs, a dictionary per epoch.
-
     The run lies in a folder below `runs` that is named by `config`: what the caller says that it
     depends on, a "name" and anything JSON can hold, with epochs and rates. The same config goes on
     with its run or loads it, another gets a folder of its own; nothing is deleted. Raises
-    `EmotionHelpersError` if the learner was changed and the config not, or a file is damaged.
-    """
-    loss_func, history = learn.loss_func, []
-    keep = CheckpointEveryEpoch(Path(runs), config, seed, history)
+    `EmotionHelpersError` if the learner was changed and the config not, or a file is damaged."""
+    loss_func, keep = learn.loss_func, CheckpointEveryEpoch(Path(runs), config, seed)
     learn.create_opt()  # without the momentum of an earlier fit, or its gradients
     learn.model.zero_grad()
     try:
         with fastai.no_random(seed), learn.added_cbs([keep]):
-            yield history
+            yield keep.history
     finally:  # MixUp's stays where somebody stops it
         learn.loss_func = loss_func

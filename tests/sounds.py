@@ -64,4 +64,4 @@ def write_tracks(file, tracks, rate, codec, container_format=None, **options):
             resampler = av.AudioResampler(stream.format, layout, rate, frame_size=size)
             for piece in [*resampler.resample(frame), *resampler.resample(None)]:
                 container.mux(stream.encode(piece))
-            container.mux(stream.encode(None))
+            container.mux([packet for packet in stream.encode(None) if packet.size])

@@ -407,9 +407,14 @@ for number, pairs in enumerate(sys.argv[1:]):
             open(folder + "/voice.wav", "w").close()
             print("served", number, os.getpid(), page.local_url, folder, flush=True)
             block(page)
+            if not number:  # as at a second Ctrl-C, which does not wait for the threads
+                raise KeyboardInterrupt
 
         app.gr.Blocks.block_thread = tell_and_block
-        app.serve()
+        try:
+            app.serve()
+        except KeyboardInterrupt:
+            os._exit(130)  # as `python -m emotion_helpers` ends then
         sys.exit()
 for _ in sys.argv[1:]:
     os.wait()

@@ -221,8 +221,9 @@ def ogg_bytes(samples, rate, subtype="VORBIS", **options):
         ogg_bytes(hum(rate=16_000), 16_000),
         ogg_bytes(np.stack([hum()] * 2), 48_000),
         ogg_bytes(hum(), 48_000, subtype="OPUS"),
+        encoded(hum(), 48_000, "flac", "ogg"),
     ],
-    ids=["alike", "other quality", "other rate", "stereo", "other codec"],
+    ids=["alike", "other quality", "other rate", "stereo", "other codec", "FLAC"],
 )
 def test_chained_ogg(speech, tmp_path, first):
     (tmp_path / "a.ogg").write_bytes(first + ogg_bytes(speech, 48_000) + first)

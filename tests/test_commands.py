@@ -505,6 +505,14 @@ def test_recipe_and_settings_arrive(command, monkeypatch, tmp_path):
     assert done.output.startswith(f"The network is in {tmp_path / 'final'}; now: python -m")
 
 
+def test_a_teacher_of_ones_own_arrives(command, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(cross_validation, "train_final", lambda **options: calls.append(options))
+    teacher = 'start={"epochs": 3}'
+    command("train", "--corpus", "demo", "--recipe", "robust", "--change", "epochs=2", teacher)
+    assert (calls[0]["recipe"].epochs, calls[0]["recipe"].start.epochs) == (2, 3)
+
+
 def test_an_option_that_is_given_twice_counts_twice():
     arguments = "evaluate --change height=96 --folds 1 2 --change epochs=12 mixup=0 --folds 3"
     for _ in range(2):  # nor is anything left of the first time

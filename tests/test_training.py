@@ -465,6 +465,27 @@ def test_other_batches_never_get_the_run(learner, load, first_run, tmp_path, cha
     train_changed(learner, first_run, tmp_path, changed, words)
 
 
+def test_augmentation_in_another_order_never_gets_the_run(learner, load, first_run, tmp_path):
+    """It is other pictures: masks are stretched, or not."""
+
+    def changed():
+        loaders = load.__wrapped__()  # of its own
+        tfms = loaders.train.after_batch.fs
+        one, other = (i for i, tfm in enumerate(tfms) if isinstance(tfm, Augment))
+        tfms[one], tfms[other] = tfms[other], tfms[one]
+        return learner(loaders, cbs=[fastai.GradientClip(0.1)])
+
+    train_changed(learner, first_run, tmp_path, changed, "another order")
+
+
+def test_to_ask_the_learner_where_it_is_to_be_fitted_is_a_sentence(learner, tmp_path):
+    learn = learner()
+    problem = pytest.raises(EmotionHelpersError, match="only fit_one_cycle")
+    with problem, checkpoints(learn, tmp_path, CONFIG):
+        learn.get_preds()
+    assert not list(tmp_path.iterdir())
+
+
 FITS = {
     "momentum": ({"moms": (0.8, 0.7, 0.8)}, r"moms=\[0.8, 0.7"),
     "momentum at the end": ({"moms": (0.95, 0.85, 0.5)}, r"moms=\[0.95, 0.85, 0.5\]"),

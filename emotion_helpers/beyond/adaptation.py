@@ -14,7 +14,6 @@ from ..clips import EMOTIONS, STATEMENTS
 from ..corpora import results_folder
 from ..models import Network, load_model
 from ..pictures import mel_picture
-from .cross_validation import deployed_experiments, run_experiments
 from .explanation import extract_features
 
 
@@ -62,6 +61,8 @@ def study_adaptation(corpus="real", data: str | None = None, **options) -> pd.Da
     for each actor and both ways round, by the networks of `deployed_experiments` (`options`), which
     are trained if needed. Writes adaptation.csv into the results: speaker, taught (the sentence),
     clips taught and asked, accuracy before and after [%]."""
+    from .cross_validation import deployed_experiments, run_experiments  # fastai takes seconds
+
     rows = []
     for clips, run in run_experiments(deployed_experiments(corpus, **options), corpus, data):
         network = load_model(run["folder"])
@@ -75,11 +76,9 @@ def study_adaptation(corpus="real", data: str | None = None, **options) -> pd.Da
                 if not taught.any() or not asked.any():  # of whom one sentence is here
                     continue
                 after = fit_last_layer(before, features[taught], truth[taught], network.temperature)
-                row = [speaker, sentence, taught.sum(), asked.sum()]
-                for weight in (before, after):
-                    answers = np.array(EMOTIONS)[(features[asked] @ weight.T).argmax(dim=1)]
-                    row.append(100 * np.mean(answers == truth[asked]))
-                rows.append(row)
+                answers = [(features[asked] @ w.T).argmax(dim=1) for w in (before, after)]
+                right = [100 * np.mean(np.array(EMOTIONS)[a] == truth[asked]) for a in answers]
+                rows.append([speaker, sentence, taught.sum(), asked.sum(), *right])
     columns = ["speaker", "taught", "clips_taught", "clips_asked", "before", "after"]
     table = pd.DataFrame(rows, columns=columns).round(4)
     write_text(results_folder(corpus) / "adaptation.csv", table.to_csv(index=False))

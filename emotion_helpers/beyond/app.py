@@ -64,17 +64,14 @@ def in_words(prediction: Prediction, intended: str | None = None) -> str:
 def play_nearest(picture, emotion: str | None, network: Network) -> gr.Audio:
     """A player with the training clip of `emotion` that is most like a picture; hidden if there is
     none, or if what the network learnt from is not on this machine."""
-    if not emotion:
-        return gr.Audio(visible=False)
-    try:
+    with suppress(EmotionHelpersError, LookupError, OSError, StopIteration):
         nearest = nearest_clips(picture, network, emotion).clip_id[0]
         files = filter(clip_path, files_below(network.info["clips_folder"]))
         samples = read_audio(next(file for file in files if file.stem == nearest), RATE)
-    except (EmotionHelpersError, LookupError, OSError, StopIteration):
-        return gr.Audio(visible=False)
-    sound = (RATE, (32767 * samples.clip(-1, 1)).astype("int16"))
-    label = f"The most similar training clip of {emotion}: {nearest}"
-    return gr.Audio(sound, label=label, visible=True)
+        sound = (RATE, (32767 * samples.clip(-1, 1)).astype("int16"))
+        label = f"The most similar training clip of {emotion}: {nearest}"
+        return gr.Audio(sound, label=label, visible=True)
+    return gr.Audio(visible=False)
 
 
 def ask(path: str | None, intended: str | None, network: Network) -> Iterator[tuple]:
@@ -103,7 +100,7 @@ def ask(path: str | None, intended: str | None, network: Network) -> Iterator[tu
     shown = (answer, sure, timeline, evidence)
     yield *shown, *hidden
     second = "" if intended == first else intended  # the same clip need not be heard twice
-    yield *shown, *(play_nearest(picture, emotion, network) for emotion in (first, second))
+    yield *shown, *(play_nearest(picture, e, network) if e else hidden[0] for e in (first, second))
 
 
 def build_page(network: Network) -> gr.Blocks:
@@ -159,7 +156,8 @@ def launch(build, port: int | None = None, block: bool = False):
         address = page.launch(prevent_thread_lock=True, **here, **look, **quiet)
     Path(recordings, f"{page.server_port}.port").touch()
     if block:
-        page.block_thread()
+        with recordings_folder():  # also at a second Ctrl-C
+            page.block_thread()
     return page, address
 
 

@@ -122,7 +122,7 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
         remove_leftovers(folder, "training-*/last.pth", float("-inf"))  # a quarter of a gigabyte
         return run | {"folder": folder}
     loaders = picture_loaders(pictures, e.settings, recipe, test, train)
-    if not len(loaders.train):  # an epoch has an eighth of TESS
+    if not len(loaders.train):  # few clips, or an eighth of few
         raise EmotionHelpersError(f"{loaders.train.n} clips fill no batch of {recipe.batch_size}")
     first = replace(e, recipe=recipe.start)
     start = run_experiment(first, clips, pictures, runs) if first.recipe else {"minutes": 0.0}

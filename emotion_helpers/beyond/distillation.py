@@ -1,8 +1,7 @@
 """Distillation: a second stage of training, in which a network learns to hear in noise.
 
 What happens to a voice away from the studio is done to a batch of pictures, (n, 3, height, width),
-as power, which adds up: 1 where a picture is white, 10 ** (-top_db / 10) where it is black.
-"""
+as power, which adds up: 1 where a picture is white, 10 ** (-top_db / 10) where it is black."""
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +11,12 @@ from ..models import MEAN, STD, Recipe, normalize, predict_proba
 from ..training import fastai
 
 
-def draw(power: Tensor, low: float, high: float) -> Tensor:
-    """One random number per picture, shape (n, 1, 1, 1)."""
-    return uniform(power, low, high)[:, :, None, None]
-
-
 def add_noise(power: Tensor) -> Tensor:
     """A steady floor 35 to 75 dB below the loudest point, up to 10 dB louder towards one end."""
     heights = torch.linspace(0.5, -0.5, power.shape[2], device=power.device)[:, None]
-    slope = draw(power, -20, 20) * heights
+    slope = uniform(power, -20, 20) * heights
     grain = 3 * torch.randn_like(power[:, :1])
-    decibels = draw(power, -75, -35) + slope + grain + torch.randn_like(power)
+    decibels = uniform(power, -75, -35) + slope + grain + torch.randn_like(power)
     return power + 10 ** (decibels / 10)
 
 
@@ -34,23 +28,23 @@ def add_babble(power: Tensor, n_voices: int = 6) -> Tensor:
         endless = middle.repeat(1, 1, 1, 3)[..., :width]
         babble = babble + endless.roll(int(torch.randint(width, (1,))), dims=3)
     ratio = power.mean((1, 2, 3), keepdim=True) / babble.mean((1, 2, 3), keepdim=True)
-    ratio = 1.6 * ratio * 10 ** (draw(power, -35, -3) / 10)  # own: without the black at its ends
+    ratio = 1.6 * ratio * 10 ** (uniform(power, -35, -3) / 10)  # 1.6: for the black at both ends
     return power + ratio * babble
 
 
 def add_reverb(power: Tensor) -> Tensor:
     """Echoes that die away by a factor of 0.85 to 0.96 from column to column."""
-    decay, echo, echoes = draw(power, 0.85, 0.96)[..., 0], 0, []
+    decay, echo, echoes = uniform(power, 0.85, 0.96)[..., 0], 0, []
     for column in power.unbind(dim=3):
         echo = decay * echo + (1 - decay) * column
         echoes.append(echo)
-    return power + torch.stack(echoes, dim=3) * draw(power, 0.3, 1.2)
+    return power + torch.stack(echoes, dim=3) * uniform(power, 0.3, 1.2)
 
 
 def band_limit(power: Tensor) -> Tensor:
     """Without up to 45 % of the rows at the top and, half of the time, 15 % at the bottom."""
     heights = torch.linspace(1, 0, power.shape[2], device=power.device)[:, None]
-    low, high = draw(power, -0.15, 0.15), 1 - draw(power, 0, 0.45)
+    low, high = uniform(power, -0.15, 0.15), 1 - uniform(power, 0, 0.45)
     return power * ((heights >= low) & (heights < high))
 
 

@@ -36,7 +36,7 @@ SUFFIXES = """.3g2 .3ga .3gp .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi 
 .rf64 .rm .snd .spx .tta .ts .voc .w64 .wav .webm .wma .wmv .wv"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What a network says of one recording."""
 
@@ -114,7 +114,8 @@ def predict(path: str | Path, network: Network, max_seconds: float = 3600) -> Pr
     """What the network says of a recording; of a long one the mean over overlapping windows. Raises
     `AudioError` for a file that is none, shorter than 0.1 s or longer than `max_seconds`."""
     settings, rate = network.settings, network.settings.sample_rate
-    measured = replace(MEASURED, width=round(MEASURED.width * settings.seconds / MEASURED.seconds))
+    width = round(MEASURED.width * settings.seconds / MEASURED.seconds)
+    measured = replace(MEASURED, width=min(max(width, 1), 4096))
     recording = read_recording(path, rate, max_seconds)
     samples = high_pass(recording.samples, rate, settings.fmin)
     active = active_intervals(samples, settings.trim_db)
@@ -155,7 +156,8 @@ def plot_timeline(prediction: Prediction, network: Network):
     times = np.linspace(0, seconds, len(peaks))
     waveform.fill_between(times, np.negative(peaks), peaks, color="grey", linewidth=0)
     waveform.set(ylabel="peak", ylim=(-1, 1), xlim=(0, seconds))
-    coarse = replace(settings, hop_length=max(settings.hop_length, len(samples) // 1000))
+    hop_length = min(max(settings.hop_length, len(samples) // 1000), 2**18)
+    coarse = replace(settings, hop_length=hop_length)
     picture = to_pixels(mel_decibels(samples, settings.win_lengths[1], coarse), settings)
     show_picture(np.stack([picture] * 3, axis=2), spectrogram, settings, seconds=seconds)
     spectrogram.set_xlabel("")

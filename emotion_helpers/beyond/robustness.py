@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 from scipy.signal import butter, fftconvolve, sosfiltfilt
+from soxr import resample
 
 from .. import EmotionHelpersError, write_text
 from ..audio import read_audio
@@ -52,30 +53,23 @@ def reverberate(samples: np.ndarray, rng: np.random.Generator, seconds: float = 
     return samples + fftconvolve(samples, echoes / np.linalg.norm(echoes))[: len(samples)]
 
 
-def through_8_khz(samples: np.ndarray, _=None) -> np.ndarray:
-    """At 8,000 samples per second, and back."""
-    low = librosa.resample(samples, orig_sr=RATE, target_sr=8_000)
-    return librosa.resample(low, orig_sr=8_000, target_sr=RATE)
-
-
 def make_conditions(voices: list[np.ndarray]) -> dict[str, Callable]:
     """What is done to a clip, by name: functions of samples, (n,) at RATE, and of a random
     generator; `voices` speak in the background."""
     crowd, levels = mix_babble(voices), (30, 20, 10, 0)
     band = butter(4, (300, 3400), "bandpass", fs=RATE, output="sos")
 
-    def white_noise(snr):
-        return lambda x, rng: add_at_snr(x, rng.normal(size=len(x)), snr)
+    noises = {"white noise": lambda x, rng: rng.normal(size=len(x))}
+    noises["babble"] = lambda x, rng: np.roll(crowd, rng.integers(len(crowd)))
 
-    def babble(snr):
-        return lambda x, rng: add_at_snr(x, np.roll(crowd, rng.integers(len(crowd))), snr)
+    def noisy(noise, snr):
+        return lambda x, rng: add_at_snr(x, noises[noise](x, rng), snr)
 
     return {
         "studio": lambda x, _: x,
-        **{f"white noise, {snr} dB": white_noise(snr) for snr in levels},
-        **{f"babble, {snr} dB": babble(snr) for snr in levels},
+        **{f"{noise}, {snr} dB": noisy(noise, snr) for noise in noises for snr in levels},
         "telephone band": lambda x, _: sosfiltfilt(band, x),
-        "8 kHz": through_8_khz,
+        "8 kHz": lambda x, _: resample(resample(x, RATE, 8_000), 8_000, RATE),
         "MP3, 32 kbit/s": through_mp3,
         "reverberant room": reverberate,
         "1 s cut off the beginning": lambda x, _: x[min(RATE, len(x) // 2) :],
@@ -89,8 +83,7 @@ def ask_everywhere(row, networks: dict, conditions: dict[str, Callable]) -> list
     settings = next(iter(networks.values())).settings  # all have the same
     for condition, change in conditions.items():
         changed = change(samples, np.random.default_rng(row.Index))
-        resampled = librosa.resample(changed, orig_sr=RATE, target_sr=settings.sample_rate)
-        picture = mel_picture(resampled, settings)
+        picture = mel_picture(resample(changed, RATE, settings.sample_rate), settings)
         for stage, network in networks.items():
             answer = probabilities(picture, network).argmax()
             answers.append((stage, condition, 100 * (EMOTIONS[answer] == row.emotion)))
@@ -98,7 +91,7 @@ def ask_everywhere(row, networks: dict, conditions: dict[str, Callable]) -> list
 
 
 def study_robustness(corpus="real", data: str | None = None, every=5, **options) -> pd.DataFrame:
-    """How many clips of unseen speakers (`every` fifth of EmoBox's) are recognised where, by the
+    """How many clips of unseen speakers (one in `every` of EmoBox's) are recognised where, by the
     networks of `deployed_experiments` (`options`: recipe, settings) and of their teachers, which
     are trained if needed. Writes robustness.csv into the results, and returns it. Raises
     `EmotionHelpersError` for pictures of a higher sample rate than RATE, at which sound is made."""
@@ -116,7 +109,9 @@ def study_robustness(corpus="real", data: str | None = None, every=5, **options)
             networks[stage] = load_model(run["folder"])
         ravdess = clips[clips.corpus == "ravdess"].sort_values("clip_id")
         unseen = ravdess.speaker.isin(run["tested_on"])
-        voices = ravdess[~unseen].groupby("speaker").sample(1, random_state=0)  # everybody speaks
+        voices = (
+            ravdess[~unseen].groupby("speaker").sample(1, random_state=0)
+        )  # a clip of each speaker
         conditions = make_conditions([read_audio(path, RATE) for path in voices.path])
         ask = partial(ask_everywhere, networks=networks, conditions=conditions)
         rows = list(ravdess[unseen].iloc[::every].itertuples())
