@@ -23,8 +23,8 @@ SILENT = 1e-4  # peak, -80 dB of full scale
 # 50 of RAVDESS are above it in 100 (wav), 98 (webm), 94 (mp3) and 82 % (m4a).
 CLIPPED_LIMIT = 0.22
 # A playlist must not open other files; to probe more packets for their codec makes wav files slow.
-OPTIONS = {"options": {"protocol_whitelist": "none", "max_probe_packets": "1"}}
-OPTIONS |= {"metadata_errors": "ignore"}
+AV_OPTIONS = {"options": {"protocol_whitelist": "none", "max_probe_packets": "1"}}
+AV_OPTIONS |= {"metadata_errors": "ignore"}
 
 
 class AudioError(EmotionHelpersError):
@@ -68,7 +68,7 @@ def decode(path: str | Path, track: int, notes: list[str]) -> Iterator[av.AudioF
         parts = (io.BytesIO(data[start:end]) for start, end in pairwise([*starts, None]))
         for number, part in enumerate(parts if starts[1:] else [file]):
             try:
-                container = av.open(part, **OPTIONS)
+                container = av.open(part, **AV_OPTIONS)
             except av.FFmpegError:  # a joined file that ends within its header
                 if not number:
                     raise
@@ -132,18 +132,21 @@ def read_recording(path: str | Path, sample_rate: int, max_seconds: float = 3600
 
     Equals `librosa.load(path, sr=sample_rate)` where that can read the file. Raises `AudioError` if
     it is missing, no sound, shorter than `MIN_SECONDS`, longer than `max_seconds`, or holds NaN."""
-    tracks, numbers = [], count()
+    first = track = None  # of many silent ones, two are held
     try:
-        while not tracks or tracks[-1].channel_peak < SILENT:  # of many, two are held
-            tracks[1:] = [read_track(path, next(numbers), sample_rate, max_seconds)]
+        for number in count():
+            track = read_track(path, number, sample_rate, max_seconds)
+            first = first or track
+            if track.channel_peak >= SILENT:
+                break
     except IndexError:  # no further track
-        tracks = tracks[:1]
+        track = first
     except (av.FFmpegError, OSError, ValueError, LookupError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"{path}: not a recording that can be read ({reason})") from error
-    if not tracks or tracks[-1].seconds < MIN_SECONDS:
+    if not track or track.seconds < MIN_SECONDS:
         raise AudioError(f"{path}: less than {MIN_SECONDS} s of sound read; record or cut it anew")
-    return tracks[-1]
+    return track
 
 
 def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:

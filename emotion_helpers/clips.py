@@ -11,7 +11,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from . import EmotionHelpersError
-from .audio import OPTIONS, is_truncated
+from .audio import AV_OPTIONS, is_truncated
 
 # In the order of RAVDESS's codes 01 to 08.
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
@@ -90,7 +90,7 @@ def describe_clip(path: Path) -> dict:
         row = parse_name(path.name)
         if is_truncated(path):
             raise ClipError("it ends before its header says; copy or download it again")
-        with open(path, "rb") as file, av.open(file, **OPTIONS) as container:
+        with open(path, "rb") as file, av.open(file, **AV_OPTIONS) as container:
             stream = container.streams.audio[0]
             row |= {"seconds": (container.duration or 0) / 1e6, "rate": stream.rate}
             row |= {"channels": stream.channels, "container": container.format.name.upper()}

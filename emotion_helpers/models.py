@@ -5,7 +5,7 @@ import json
 import os
 import zlib
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial, reduce
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from unittest.mock import patch
@@ -171,8 +171,10 @@ class Network:
 
 def checksum(config: str, weights: dict[str, Tensor]) -> str:
     """A number for weights and settings, another one if any bit flips; older files have None."""
-    parts = (weights[name].flatten().view(torch.uint8).numpy() for name in sorted(weights))
-    return str(reduce(lambda crc, part: zlib.crc32(part, crc), parts, zlib.crc32(config.encode())))
+    crc = zlib.crc32(config.encode())
+    for name in sorted(weights):
+        crc = zlib.crc32(weights[name].flatten().view(torch.uint8).numpy(), crc)
+    return str(crc)
 
 
 def save_model(folder: str | Path, model: nn.Module, settings, recipe: Recipe, **info) -> Path:

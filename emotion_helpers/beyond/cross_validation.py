@@ -111,10 +111,11 @@ def run_experiment(experiment: Experiment, clips: pd.DataFrame, pictures: Path, 
     """Train and test once, in a folder below `runs` that is named by what the result depends on. It
     gets run.json, predictions.csv (not calibrated), history.csv, model.safetensors. A finished run
     is read, one that was stopped goes on. Returns what run.json holds, and the folder."""
-    e, recipe, seed = experiment, experiment.recipe, 1000 * experiment.seed  # epochs count up
-    recipe = replace(recipe, tess=recipe.tess or e.split.startswith("tess"))
+    recipe, seed = experiment.recipe, 1000 * experiment.seed  # epochs count up
+    recipe = replace(recipe, tess=recipe.tess or experiment.split.startswith("tess"))
+    e = replace(experiment, recipe=recipe)
     train, test = fold_clips(clips, e.split, e.fold, recipe.tess, e.validate)
-    run = describe_run(replace(e, recipe=recipe), clips, train, test)
+    run = describe_run(e, clips, train, test)
     folder = runs / f"{e.split}-{e.fold}-seed{e.seed}-{config_hash(run)}"
     with suppress(FileNotFoundError, ValueError):  # none yet, or half of one
         (folder / "model.safetensors").stat()  # somebody may have deleted a damaged one
