@@ -85,9 +85,10 @@ def read_options(command: str, options: dict) -> dict:
         raise EmotionHelpersError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
     try:
         recipe, values = RECIPES[name], parse_pairs(change)
-        if recipe.corruption_p and "start" not in values:  # the teacher sees the same pictures
+        if recipe.corruption_p:  # its teacher is asked about the same pictures
+            own = values.pop("start", {})
             same = {"height", "width", "kernel_scale", "tess"} & {*values}
-            values["start"] = replace(recipe.start, **{key: values[key] for key in same})
+            values["start"] = replace(recipe.start, **own | {key: values[key] for key in same})
         options["recipe"] = replace(recipe, **values)
         options["settings"] = SpectrogramSettings(**parse_pairs(options["settings"]))
     except TypeError as error:  # an unknown name, or a word for a number

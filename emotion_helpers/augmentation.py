@@ -4,16 +4,15 @@ All functions take and return a batch of pictures, float from 0 (black, silence)
 (n, 3, height, width)."""
 
 import torch
-from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 
-def uniform(pictures: Tensor, low: float, high: float) -> Tensor:
+def uniform(pictures: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """One random number per picture, shape (n, 1, 1, 1)."""
     return low + (high - low) * torch.rand(len(pictures), 1, 1, 1).to(pictures)
 
 
-def shift_and_stretch(pictures, shift=0.1, stretch=0.1, pitch=0.0) -> Tensor:
+def shift_and_stretch(pictures, shift=0.1, stretch=0.1, pitch=0.0) -> torch.Tensor:
     """Play each picture up to `stretch` slower or faster, move it by up to `shift` of its width,
     and scale its frequencies by up to `pitch`, as if another throat spoke. Silence fills what is
     uncovered; the lowest row stays where it is."""
@@ -26,7 +25,7 @@ def shift_and_stretch(pictures, shift=0.1, stretch=0.1, pitch=0.0) -> Tensor:
     return grid_sample(pictures, points, align_corners=False)
 
 
-def spec_augment(pictures, n_masks=2, mask_size=0.1) -> Tensor:
+def spec_augment(pictures, n_masks=2, mask_size=0.1) -> torch.Tensor:
     """Black out `n_masks` random bands of up to `mask_size` of the height, and of the width;
     Park et al. 2019, doi:10.21437/Interspeech.2019-2680."""
     pictures = pictures.clone()

@@ -79,7 +79,7 @@ def files_below(folder: str | Path) -> Iterator[Path]:
         folders[:] = sorted(name for path, name in real.items() if path not in seen)
         seen.update(real)
         paths = [Path(parent, name) for name in sorted(names) if name[0] != "."]
-        yield from filter(os.path.isfile, paths)
+        yield from filter(Path.is_file, paths)
 
 
 def describe_clip(path: Path) -> dict:

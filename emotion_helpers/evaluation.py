@@ -13,11 +13,13 @@ from .clips import EMOTIONS
 def predict_clips(learn, clips: pd.DataFrame, n_tta: int = 0) -> pd.DataFrame:
     """A fastai learner's answers about its validation set: a row per clip.
 
-    Columns: clip_id, corpus, speaker, truth, predicted, and the probability of each emotion. With
-    `n_tta`: a quarter the picture as it is, three quarters the mean of `n_tta` augmented copies."""
+    Columns: clip_id, corpus, speaker, truth, predicted, the probability of each emotion. `n_tta`:
+    three quarters are the mean of so many augmented copies. NaN raises `EmotionHelpersError`."""
     predictions, _ = learn.tta(ds_idx=1, n=n_tta) if n_tta else learn.get_preds(ds_idx=1)
     if not predictions.isfinite().all():
-        raise EmotionHelpersError("its answers are no numbers: train it anew, at lower rates")
+        raise EmotionHelpersError(
+            "training diverged, answers are no numbers: train anew, at lower rates"
+        )
     clip_ids = [picture.stem for picture in learn.dls.valid_ds.items]
     table = clips.set_index("clip_id").loc[clip_ids, ["corpus", "speaker", "emotion"]]
     table = table.rename(columns={"emotion": "truth"}).reset_index()

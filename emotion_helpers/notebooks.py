@@ -60,7 +60,7 @@ def begin(corpus: str) -> None:
 
 
 def play(path: str | Path, note: str = "") -> None:
-    """Show a player for one clip (at most an hour: its first minute), after a line of text."""
+    """Show a player for one clip (of a long one: its first minute) after a line of text."""
     player = Audio(read_recording(path, RATE).samples[: 60 * RATE], rate=RATE)
     display(HTML(f"<div>{note} {player._repr_html_()}</div>"))
 

@@ -20,8 +20,6 @@ from . import EmotionHelpersError, atomic_write, config_hash, remove_leftovers, 
 from .audio import active_intervals, high_pass, read_audio
 from .clips import EMOTIONS, clip_path
 
-TIME_STEPS = (1, 10**7, 10**9, 2 * 10**9)  # ns: how finely disks keep times (exFAT, HFS+, FAT)
-
 
 @dataclass(frozen=True)
 class SpectrogramSettings:
@@ -89,6 +87,7 @@ def centre_voice(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarr
 def mel_decibels(voice: np.ndarray, win_length: int, settings: SpectrogramSettings) -> np.ndarray:
     """Mel spectrogram in dB below its loudest point, shape (n_mels, frames), -top_db to 0; below
     -100 dB if nothing is louder, so that silence is -top_db.
+
     What `librosa.feature.melspectrogram` and `power_to_db(amin=1e-30)` give, in less time: frames
     are as long as the window, those of nothing but zeros are left out, and the rest are taken in
     parts that fit into a processor's cache."""
@@ -142,7 +141,8 @@ def render_clip(row: dict, folder: Path, settings: SpectrogramSettings) -> tuple
     target = folder / row["emotion"] / f"{row['clip_id']}.png"
     try:
         changed = os.stat(row["path"]).st_mtime_ns  # a picture has its clip's time of change
-        times = {changed // step * step // 1000 for step in TIME_STEPS}
+        # Not all disks keep it whole: exFAT, HFS+, FAT.
+        times = {changed // step * step // 1000 for step in (1, 10**7, 10**9, 2 * 10**9)}
         with suppress(FileNotFoundError):
             if (old := target.stat()).st_size and old.st_mtime_ns // 1000 in times:
                 return row["clip_id"], "kept", ""

@@ -42,8 +42,7 @@ def speaker_folds(clips: pd.DataFrame, split: str) -> list[tuple[set[str], set[s
     never heard in training. "tess-oaf-yaf": train on OAF (and RAVDESS), test on YAF;
     "tess-yaf-oaf": the other way round. "statement": train on one sentence ("Kids are ..."), test
     on the other ("Dogs are ..."), speakers known; "statement-emobox": neither speakers nor sentence
-    known. "gender": test on RAVDESS's men, then its women. Raises `EmotionHelpersError` if unknown.
-    """
+    known. "gender": test on RAVDESS's men, then its women. Others raise `EmotionHelpersError`."""
     if split == "random":
         test = random_split(clips)
         return [(set(clips.clip_id) - test, test)]

@@ -137,7 +137,9 @@ class CheckpointEveryEpoch(fastai.Callback):
 
     def before_fit(self):
         if not hasattr(self, "param_scheduler"):  # to ask a learner counts as a fit, too
-            raise EmotionHelpersError("only fit_one_cycle goes into `with checkpoints`, no more")
+            raise EmotionHelpersError(
+                "in `with checkpoints` only fit_one_cycle can be called; ask after it"
+            )
         scheds, wd = self.param_scheduler.scheds, [group.get("wd") for group in self.opt.hypers]
         rates = [scheds["lr"](x).tolist() for x in (0, 0.25, 0.5)]
         moms = [float(scheds["mom"](x)) for x in (0, 0.25, 1) if "mom" in scheds]
@@ -160,7 +162,9 @@ class CheckpointEveryEpoch(fastai.Callback):
         except Exception as error:  # what half a file raises is not documented
             raise EmotionHelpersError(f"{self.file}: {error}; if damaged, delete it") from error
         if self.parts != state["learner"]:
-            changed = sorted({*self.parts} ^ {*state["learner"]}) or ["its parts in another order"]
+            changed = sorted({*self.parts} ^ {*state["learner"]}) or [
+                "its parts in another order or number"
+            ]
             problem = f"the run in {self.file.parent} is of another learner ({'; '.join(changed)})"
             raise EmotionHelpersError(f"{problem}: change its config too, or delete the folder")
         self.history += state["history"]
@@ -235,6 +239,7 @@ def describe_learner(learn: fastai.Learner) -> list[str]:
 def checkpoints(learn: fastai.Learner, runs: str | Path, config: dict, seed: int = 42):
     """While this is open, one `learn.fit_one_cycle` keeps its last epoch on disk, and goes on after
     the one that is there; gives the list of finished epochs, a dictionary per epoch.
+
     The run lies in a folder below `runs` that is named by `config`: what the caller says that it
     depends on, a "name" and anything JSON can hold, with epochs and rates. The same config goes on
     with its run or loads it, another gets a folder of its own; nothing is deleted. Raises

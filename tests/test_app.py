@@ -386,6 +386,7 @@ PROXIES = [
     {"http_proxy": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:1080"},
     {"all_proxy": "socks://127.0.0.1:7890"},
     {"NO_PROXY": "localhost,::1/128", "https_proxy": "http://127.0.0.1:9"},
+    {"NO_PROXY": "*"},
 ]
 SERVERS = """
 import os, sys
@@ -407,7 +408,7 @@ for number, pairs in enumerate(sys.argv[1:]):
             open(folder + "/voice.wav", "w").close()
             print("served", number, os.getpid(), page.local_url, folder, flush=True)
             block(page)
-            if not number:  # as at a second Ctrl-C, which does not wait for the threads
+            if number == 3:  # as at a second Ctrl-C, which does not wait for the threads
                 raise KeyboardInterrupt
 
         app.gr.Blocks.block_thread = tell_and_block
@@ -453,11 +454,11 @@ def test_the_page_is_served_whatever_proxies_there_are(servers, number):
         assert "Emotions in a voice" in page.read().decode()
 
 
-ENDS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+ENDS = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM), signal.SIGINT]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(len(ENDS)), ids=lambda n: ENDS[n].name)
+@pytest.mark.parametrize("number", range(len(ENDS)), ids=lambda n: f"{n} {ENDS[n].name}")
 def test_recordings_are_in_a_private_folder_that_goes_with_the_server(servers, number):
     _, pid, folder = servers[number]
     assert "emotions-" in folder.name and (folder / "voice.wav").exists()

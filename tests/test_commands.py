@@ -508,9 +508,11 @@ def test_recipe_and_settings_arrive(command, monkeypatch, tmp_path):
 def test_a_teacher_of_ones_own_arrives(command, monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(cross_validation, "train_final", lambda **options: calls.append(options))
-    teacher = 'start={"epochs": 3}'
-    command("train", "--corpus", "demo", "--recipe", "robust", "--change", "epochs=2", teacher)
-    assert (calls[0]["recipe"].epochs, calls[0]["recipe"].start.epochs) == (2, 3)
+    change = ["--change", "epochs=2", "height=96", 'start={"epochs": 3}']
+    command("train", "--corpus", "demo", "--recipe", "robust", *change)
+    recipe = calls[0]["recipe"]
+    assert (recipe.epochs, recipe.start.epochs) == (2, 3)
+    assert recipe.height == recipe.start.height == 96  # it is asked about the same pictures
 
 
 def test_an_option_that_is_given_twice_counts_twice():

@@ -61,17 +61,18 @@ def in_words(prediction: Prediction, intended: str | None = None) -> str:
     return f"{answer}. You meant {intended}{given}." if emotion and intended else answer
 
 
-def play_nearest(picture, emotion: str | None, network: Network) -> gr.Audio:
+def play_nearest(picture, emotion: str, network: Network) -> gr.Audio:
     """A player with the training clip of `emotion` that is most like a picture; hidden if there is
     none, or if what the network learnt from is not on this machine."""
-    with suppress(EmotionHelpersError, LookupError, OSError, StopIteration):
+    try:
         nearest = nearest_clips(picture, network, emotion).clip_id[0]
         files = filter(clip_path, files_below(network.info["clips_folder"]))
         samples = read_audio(next(file for file in files if file.stem == nearest), RATE)
-        sound = (RATE, (32767 * samples.clip(-1, 1)).astype("int16"))
-        label = f"The most similar training clip of {emotion}: {nearest}"
-        return gr.Audio(sound, label=label, visible=True)
-    return gr.Audio(visible=False)
+    except (EmotionHelpersError, LookupError, OSError, StopIteration):
+        return gr.Audio(visible=False)
+    sound = (RATE, (32767 * samples.clip(-1, 1)).astype("int16"))
+    label = f"The most similar training clip of {emotion}: {nearest}"
+    return gr.Audio(sound, label=label, visible=True)
 
 
 def ask(path: str | None, intended: str | None, network: Network) -> Iterator[tuple]:
@@ -143,7 +144,8 @@ def forget_recordings() -> None:
 
 def launch(build, port: int | None = None, block: bool = False):
     """Serve the page that `build` makes on 127.0.0.1, at `port` or the first free one from 7860 on,
-    with a folder for recordings, the same for all pages of a program, which goes when it ends.
+    with a folder for recordings, the same for all pages of a program, which goes when it ends, or
+    when one that blocks is stopped.
     Returns the page and where it is; gradio shows it below a notebook's cell too."""
     forget_recordings()
     os.environ["GRADIO_TEMP_DIR"] = recordings = recordings_folder().name  # read at each upload
@@ -156,8 +158,11 @@ def launch(build, port: int | None = None, block: bool = False):
         address = page.launch(prevent_thread_lock=True, **here, **look, **quiet)
     Path(recordings, f"{page.server_port}.port").touch()
     if block:
-        with recordings_folder():  # also at a second Ctrl-C
+        try:
             page.block_thread()
+        finally:  # also at a second Ctrl-C
+            recordings_folder().cleanup()
+            recordings_folder.cache_clear()
     return page, address
 
 

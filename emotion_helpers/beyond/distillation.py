@@ -67,9 +67,9 @@ def corrupt(pictures: Tensor, corruption_p: float, top_db: float = 80.0) -> Tens
 
 
 def soft_labels(teacher: nn.Module, pictures: Tensor, recipe: Recipe, n_copies=4) -> Tensor:
-    """What a teacher says of clean pictures: probabilities, (n, 8). It knows these very clips by
-    heart, so that copies of them, augmented as in training, count three quarters (as in fastai's
-    `learn.tta`). After Radosavovic et al. 2018, arXiv:1712.04440."""
+    """What a teacher says of clean pictures: probabilities, (n, 8). It has learnt from these very
+    clips and may be too sure, so that copies, augmented as in training, count three quarters (as
+    in fastai's `learn.tta`). After Radosavovic et al. 2018, arXiv:1712.04440."""
     warp = (recipe.shift, recipe.stretch, recipe.pitch)
     copies = shift_and_stretch(pictures.repeat(n_copies, 1, 1, 1), *warp)
     batch = torch.cat([pictures, spec_augment(copies, mask_size=recipe.mask_size)])

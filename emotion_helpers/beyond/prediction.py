@@ -114,6 +114,7 @@ def predict(path: str | Path, network: Network, max_seconds: float = 3600) -> Pr
     """What the network says of a recording; of a long one the mean over overlapping windows. Raises
     `AudioError` for a file that is none, shorter than 0.1 s or longer than `max_seconds`."""
     settings, rate = network.settings, network.settings.sample_rate
+    # Of windows longer than 28 s the middle is measured.
     width = round(MEASURED.width * settings.seconds / MEASURED.seconds)
     measured = replace(MEASURED, width=min(max(width, 1), 4096))
     recording = read_recording(path, rate, max_seconds)

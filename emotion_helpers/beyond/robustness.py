@@ -109,9 +109,7 @@ def study_robustness(corpus="real", data: str | None = None, every=5, **options)
             networks[stage] = load_model(run["folder"])
         ravdess = clips[clips.corpus == "ravdess"].sort_values("clip_id")
         unseen = ravdess.speaker.isin(run["tested_on"])
-        voices = (
-            ravdess[~unseen].groupby("speaker").sample(1, random_state=0)
-        )  # a clip of each speaker
+        voices = ravdess[~unseen].groupby("speaker").sample(1, random_state=0)  # of each speaker
         conditions = make_conditions([read_audio(path, RATE) for path in voices.path])
         ask = partial(ask_everywhere, networks=networks, conditions=conditions)
         rows = list(ravdess[unseen].iloc[::every].itertuples())
