@@ -469,3 +469,26 @@ def test_recordings_are_in_a_private_folder_that_goes_with_the_server(servers, n
             return
         time.sleep(0.1)
     pytest.fail(f"{folder} is still there")
+
+
+def test_a_program_may_serve_again_after_a_page_was_stopped(monkeypatch):
+    """Recordings went with the first page; the second has a folder of its own."""
+
+    class Page:
+        server_port, folders = 1, []
+
+        def queue(self, **_):
+            return self
+
+        def launch(self, **_):
+            self.folders.append(Path(os.environ["GRADIO_TEMP_DIR"]))
+
+        def block_thread(self):
+            assert (self.folders[-1] / "1.port").exists()
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # to have the old one back
+    app.recordings_folder.cache_clear()  # of other tests in this process
+    for _ in range(2):
+        app.launch(Page, block=True)
+    assert len({*Page.folders}) == 2
+    assert not any(folder.exists() for folder in Page.folders)
