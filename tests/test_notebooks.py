@@ -20,8 +20,10 @@ from joblib import parallel_config
 from PIL import Image
 
 from emotion_helpers import EmotionHelpersError, corpora, demo, notebooks
+from emotion_helpers.clips import find_clips
 from emotion_helpers.models import load_model
 from emotion_helpers.notebooks import DEMO, needs, play, run_notebook, run_tutorial
+from emotion_helpers.splits import random_split
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ROOT / "notebooks" / "results"  # of the real voices
@@ -143,7 +145,10 @@ def test_what_the_notebooks_leave_behind(project):
     runs = {("ours", 144), ("ours", 288), ("control", 144)}
     assert set(zip(results["run"], results["picture_px"], strict=True)) == runs
     assert set(results["corpus"]) == {"all", "ravdess", "tess"}
-    assert load_model(project / "models" / "demo" / "tutorial").recipe.height == 288
+    network = load_model(project / "models" / "demo" / "tutorial")
+    assert network.recipe.height == 288
+    clips, _ = find_clips(project / "data" / "demo")
+    assert network.info["valid"] == sorted(random_split(clips))  # whom chapter 05 asks
     pictures = project / "data" / "pictures"  # of chapters 03 and 00
     assert len([*(pictures / "demo").rglob("*.png")]) == 11 * 8 + 3 + 2 * 28
     assert len([*(pictures / "demo-ravdess").rglob("*.png")]) == 11 * 8 + 3
