@@ -57,12 +57,13 @@ def test_what_chapter_04_invites_to_try_is_a_run_of_its_own_and_saved_as_it_was(
     text = prose_of(CHAPTERS["04"]).split("## Try it")[1]
     mask_size = float(re.search(r"`MASK_SIZE = (0\.\d)`", text)[1])
     given = run_cells("04", "EPOCHS_288 =") | {"MASK_SIZE": mask_size, "CORPUS": "demo"}
-    given |= {"models": models, "replace": replace, "models_folder": lambda _: tmp_path}
+    given |= {"models": models, "replace": replace, "MODELS": tmp_path, "valid": {"b", "a"}}
     given |= {"config_hash": str, "clips": demo_clips, "settings": small}
     given["learn"] = SimpleNamespace(model=models.build_network((4, 2)))
     names = run_cells("04", "run_144 = {", "recipe = replace", **given)
     assert names["run_144"]["augmentation"] == [0.1, 0.1, mask_size]
     recipe = models.load_model(tmp_path / "tutorial").recipe
+    assert models.load_model(tmp_path / "tutorial").info["valid"] == ["a", "b"]
     assert recipe.mask_size == recipe.start.mask_size == mask_size
     usual = replace(recipe, mask_size=0.1, start=replace(recipe.start, mask_size=0.1))
     assert usual == RECIPES["288"]
