@@ -42,7 +42,7 @@ class SpectrogramSettings:
             for name in ("fmin", "fmax", "top_db", "trim_db"):  # 80 and 80.0 are one setting
                 object.__setattr__(self, name, float(getattr(self, name)))
             counts = (self.sample_rate, self.n_fft, *self.win_lengths, self.hop_length)
-            counts += (self.width, self.n_mels)
+            counts += (self.width - 1, self.n_mels)
             possible = all(type(count) is int and 1 <= count <= 2**18 for count in counts)
             possible &= max(self.width, self.n_mels) <= 4096 and len(self.win_lengths) == 3
             possible &= max(self.win_lengths) <= self.n_fft and 0 < self.trim_db <= 200

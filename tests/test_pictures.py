@@ -213,6 +213,7 @@ def test_what_is_no_mono_sound_is_an_error(samples):
         {"hop_length": 0},
         {"hop_length": True},
         {"width": -1},
+        {"width": 1},  # lasts no time
         {"width": 10**6},
         {"n_mels": 0},
         {"n_mels": 2**13},

@@ -588,8 +588,8 @@ def test_a_window_is_measured_whole_however_long_it_is(ask, sure):
         assert ask(samples, network=longer).emotion == "angry"
 
 
-@pytest.mark.parametrize("change", [{"hop_length": 1600}, {"width": 1}], ids=str)
-def test_pictures_may_be_long_or_one_column(ask, sure, change):
+@pytest.mark.parametrize("change", [{"hop_length": 1600}, {"width": 2, "hop_length": 10}], ids=str)
+def test_pictures_may_be_long_or_two_columns(ask, sure, change):
     network = replace(sure, settings=replace(SpectrogramSettings(), **change))
     assert len(ask(voice(), network=network).probabilities) == 8
 

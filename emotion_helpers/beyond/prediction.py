@@ -116,7 +116,7 @@ def predict(path: str | Path, network: Network, max_seconds: float = 3600) -> Pr
     settings, rate = network.settings, network.settings.sample_rate
     # Of windows longer than 28 s the middle is measured.
     width = round(MEASURED.width * settings.seconds / MEASURED.seconds)
-    measured = replace(MEASURED, width=min(max(width, 1), 4096))
+    measured = replace(MEASURED, width=min(max(width, 2), 4096))
     recording = read_recording(path, rate, max_seconds)
     samples = high_pass(recording.samples, rate, settings.fmin)
     active = active_intervals(samples, settings.trim_db)
