@@ -171,8 +171,10 @@ class Network:
 
 def checksum(config: str, weights: dict[str, Tensor]) -> str:
     """A number for weights and settings, another one if any bit flips; older files have None."""
-    parts = (weights[name].flatten().view(torch.uint8).numpy() for name in sorted(weights))
-    return str(zlib.crc32(b"".join([config.encode(), *parts])))
+    crc = zlib.crc32(config.encode())
+    for name in sorted(weights):  # one after the other: no second copy of them in memory
+        crc = zlib.crc32(weights[name].flatten().view(torch.uint8).numpy(), crc)
+    return str(crc)
 
 
 def save_model(folder: str | Path, model: nn.Module, settings, recipe: Recipe, **info) -> Path:

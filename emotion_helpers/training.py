@@ -137,9 +137,7 @@ class CheckpointEveryEpoch(fastai.Callback):
 
     def before_fit(self):
         if not hasattr(self, "param_scheduler"):  # to ask a learner counts as a fit, too
-            raise EmotionHelpersError(
-                "in `with checkpoints` only fit_one_cycle can be called; ask after it"
-            )
+            raise EmotionHelpersError("in `checkpoints` only fit_one_cycle can be called")
         scheds, wd = self.param_scheduler.scheds, [group.get("wd") for group in self.opt.hypers]
         rates = [scheds["lr"](x).tolist() for x in (0, 0.25, 0.5)]
         moms = [float(scheds["mom"](x)) for x in (0, 0.25, 1) if "mom" in scheds]
@@ -162,9 +160,7 @@ class CheckpointEveryEpoch(fastai.Callback):
         except Exception as error:  # what half a file raises is not documented
             raise EmotionHelpersError(f"{self.file}: {error}; if damaged, delete it") from error
         if self.parts != state["learner"]:
-            changed = sorted({*self.parts} ^ {*state["learner"]}) or [
-                "its parts in another order or number"
-            ]
+            changed = sorted({*self.parts} ^ {*state["learner"]}) or ["another order or number"]
             problem = f"the run in {self.file.parent} is of another learner ({'; '.join(changed)})"
             raise EmotionHelpersError(f"{problem}: change its config too, or delete the folder")
         self.history += state["history"]

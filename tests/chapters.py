@@ -18,6 +18,11 @@ def read(path):
     return nbformat.read(path, as_version=4)
 
 
+def outputs(notebook):
+    """What the cells of a notebook show."""
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
 def code_of(number):
     """The source of each code cell of a chapter."""
     return [cell.source for cell in read(CHAPTERS[number]).cells if cell.cell_type == "code"]

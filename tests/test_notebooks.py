@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 import torch
-from chapters import NOTEBOOKS, code_of
+from chapters import NOTEBOOKS, code_of, outputs
 from joblib import parallel_config
 from PIL import Image
 
@@ -78,8 +78,7 @@ def run_in(project, name, **parameters):
 
 def tables_of(notebook):
     """What a notebook's cells show as text, but for figures."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    texts = [output.get("data", {}).get("text/plain", "") for output in outputs]
+    texts = [output.get("data", {}).get("text/plain", "") for output in outputs(notebook)]
     return [text for text in texts if "object>" not in text and "<Figure" not in text]
 
 
@@ -103,9 +102,8 @@ def test_a_chapter_that_is_run_too_early_says_which_one_to_run_first(
 @pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
 def test_a_notebook_runs_top_to_bottom_on_the_demo_voices(project, name):
     notebook = run_in(project, name, **QUICK.get(name[:2], {}))
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    words = [output.get("text", "") for output in outputs]
-    words += [str(output.get("data", {}).get("text/markdown", "")) for output in outputs]
+    words = [output.get("text", "") for output in outputs(notebook)]
+    words += [str(o.get("data", {}).get("text/markdown", "")) for o in outputs(notebook)]
     assert any("Nobody speaks in these clips" in text for text in words)  # the banner
     assert not [text for text in words if "Warning" in text]
     nbformat.validate(notebook)
@@ -124,7 +122,7 @@ def test_a_notebook_runs_again_in_a_new_kernel_and_from_another_folder(project, 
     nbformat.write(notebook, project / "notebooks" / "04-again.ipynb")
     again = run_in(project, "04-again.ipynb", **QUICK["04"])
     (project / "notebooks" / "04-again.ipynb").unlink()
-    text = " ".join(o.get("text", "") for cell in again.cells for o in cell.get("outputs", []))
+    text = " ".join(output.get("text", "") for output in outputs(again))
     assert text.count("1 of 1 epochs are done") == 3
     after = load_model(project / "models" / "demo" / "tutorial").model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -181,7 +179,7 @@ def tutorial(tmp_path, monkeypatch):
 
 
 def text_of(notebook):
-    return "".join(output.get("text", "") for cell in notebook.cells for output in cell.outputs)
+    return "".join(output.get("text", "") for output in outputs(notebook))
 
 
 def test_a_run_leaves_a_page_and_says_where_it_is_and_what_was_reached(tutorial, capfd):
